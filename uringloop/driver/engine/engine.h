@@ -1,0 +1,206 @@
+/* engine.h - the contract between Python and the two engines that talk to the kernel.
+ *
+ * Python writes commands into an array that the engine owns, calls ul_turn() once per
+ * loop turn, and reads events out of another array. uring.c answers through io_uring,
+ * epoll.c through readiness; nothing above this header can tell which one it has.
+ *
+ * The engine holds no policy and never sees a Python object: it knows integers, file
+ * descriptors and addresses. It allocates only when it is opened and when a table grows.
+ * There is no static state. Every function answers a negative errno when it fails.
+ *
+ * Tokens. Python names each operation by a token: bits 0-31 an index into a dense table,
+ * bits 32-55 a generation, bits 56-63 zero. A token is in use from its command until the
+ * event without UL_MORE, its final event; there is exactly one final event for each
+ * accepted command, also after a cancel. Events of a token never come after its final one.
+ *
+ * Ownership. Memory named by a command (address, length) belongs to the engine until the
+ * final event. The memory named by a RECV event belongs to Python until the next ul_turn().
+ * The descriptor of a command must stay open until the final event.
+ *
+ * Threads. All calls on one engine come from one thread at a time; the thread of the first
+ * ul_turn() is the only one that may call ul_turn() where io_uring binds the ring to it.
+ */
+#ifndef URINGLOOP_ENGINE_H
+#define URINGLOOP_ENGINE_H
+
+#include <stdint.h>
+
+/* Operations. Every one of them can be the target of UL_OP_CANCEL. */
+enum ul_opcode {
+    /* fd listens. One event per connection: result is the new descriptor (CLOEXEC,
+     * NONBLOCK), flags has UL_MORE. Final: -errno (EMFILE, ECANCELED, ...); the
+     * listener goes on queueing connections, so the command may be given again. A
+     * connection that died in the queue (ECONNABORTED, EPROTO, network errors of
+     * accept(2)) is passed over silently. After the final event no connection taken
+     * by the kernel for this token may be left over: the engine delivers it before the
+     * final event. */
+    UL_OP_ACCEPT = 1,
+    /* fd is a stream socket. One event per piece: result is its size in bytes (> 0),
+     * address is where, UL_MORE is set. Final: 0 at end of file, or -errno. Data that
+     * the kernel handed over before a cancel won is delivered, in order, before the
+     * final event. Running out of receive buffers is met inside: the engine waits until
+     * the next turn gave them back and starts again. */
+    UL_OP_RECV = 2,
+    /* fd is a stream socket; address and length (bytes, any 64-bit size) name the data,
+     * or with UL_VECTORED an array of `length` struct iovec (which the engine may change).
+     * Short sends are continued inside. Final and only event: result is the number of
+     * bytes sent, all of them, or -errno. After -errno some bytes may have been sent;
+     * event.address then tells how many. At most one send per descriptor at a time. */
+    UL_OP_SEND = 3,
+    /* fd is a socket; address and length (at most 128) name a sockaddr, which the engine
+     * copies while it takes the command. Final and only event: 0 or -errno. */
+    UL_OP_CONNECT = 4,
+    /* fd is anything poll(2) takes; argument is a mask of POLLIN, POLLOUT, POLLPRI,
+     * POLLRDHUP. Level-triggered, once: final and only event: the ready mask (> 0) or
+     * -errno. */
+    UL_OP_POLL = 5,
+    /* argument is the token to stop. Has no event of its own; the target answers with
+     * its final event: -ECANCELED where the cancel won, its true result where it came
+     * too late. A token that is not in use is passed over. A cancel also reaches a
+     * command given before it in the same turn. `token` and `fd` are not used. */
+    UL_OP_CANCEL = 6,
+};
+
+/* Flags of a command. */
+enum {
+    /* SEND: address is an array of struct iovec. */
+    UL_VECTORED = 1,
+    /* Nobody waits for this answer. If it comes within the turn that takes the command,
+     * ul_turn() does not return for its sake, and delivers it with the next event that
+     * somebody waits for (or at the timeout). An answer in a later turn counts fully. */
+    UL_LAZY = 2,
+};
+
+/* Flags of an event. */
+enum {
+    UL_MORE = 1, /* the operation goes on; without it this is the final event */
+};
+
+struct ul_engine; /* opaque */
+
+struct ul_command { /* 48 bytes */
+    uint64_t token;
+    uint64_t address;
+    uint64_t length;
+    uint64_t argument;
+    int32_t fd;
+    uint32_t flags;
+    uint32_t opcode;
+    uint32_t reserved; /* 0 */
+};
+
+struct ul_event { /* 32 bytes */
+    uint64_t token;
+    uint64_t address;
+    int64_t result;
+    uint32_t flags;
+    uint32_t opcode; /* the operation's */
+};
+
+/* What an engine counted since it was opened. */
+struct ul_counters {
+    uint64_t turns;            /* calls of ul_turn */
+    uint64_t enters;           /* io_uring_enter or epoll_wait calls */
+    uint64_t commands;         /* commands taken */
+    uint64_t events;           /* events given */
+    uint64_t submissions;      /* SQEs submitted; epoll: system calls tried for operations */
+    uint64_t completions;      /* CQEs seen; epoll: readiness reports seen */
+    uint64_t buffer_shortages; /* receives stopped by ENOBUFS */
+    uint64_t overflows;        /* turns that found the completion queue overflowing */
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+};
+
+/* The part of an engine that Python reads and writes. It never moves; the arrays move
+ * only in ul_grow_commands(). */
+struct ul_shared {
+    struct ul_command *commands;
+    struct ul_event *events;
+    uint32_t command_capacity;
+    uint32_t command_count; /* Python writes commands[command_count++]; ul_turn sets 0 */
+    uint32_t event_count;   /* set by ul_turn */
+    uint32_t in_flight;     /* operations without their final event */
+    uint32_t buffers_held;  /* receive buffers (or parts) that events of this turn name */
+    uint32_t features;      /* what this engine uses: UL_FEATURE_* */
+    struct ul_counters counters;
+};
+
+/* What may be used, as bits. A kernel has it if a trial proved it. */
+enum {
+    UL_FEATURE_IO_URING = 1u << 0,            /* this is uring.c; otherwise epoll.c */
+    UL_FEATURE_SINGLE_ISSUER = 1u << 1,       /* 6.0: the ring belongs to one thread */
+    UL_FEATURE_DEFER_TASKRUN = 1u << 2,       /* 6.1: completions run only in our enter */
+    UL_FEATURE_COOP_TASKRUN = 1u << 3,        /* 5.19: no interrupt for completions */
+    UL_FEATURE_REGISTERED_RING = 1u << 4,     /* 5.18: enter without a file look-up */
+    UL_FEATURE_BUFFER_RING = 1u << 5,         /* 5.19: provided-buffer rings */
+    UL_FEATURE_INCREMENTAL_BUFFERS = 1u << 6, /* 6.12: a buffer is consumed piece by piece */
+    UL_FEATURE_MULTISHOT_RECV = 1u << 7,      /* 6.0, needs BUFFER_RING */
+    UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
+};
+
+/* How to open an engine. Zero in a size means the default. */
+struct ul_config {
+    uint32_t features;       /* wanted: what ul_probe found, less what is switched off */
+    uint32_t sq_entries;     /* default 256 */
+    uint32_t cq_entries;     /* default 4096 */
+    uint32_t event_capacity; /* events per turn at most, default 1024 */
+    uint32_t buffer_count;   /* receive buffers, a power of two; default by feature */
+    uint32_t buffer_bytes;   /* size of one; default by feature */
+};
+
+/* Opens an engine: io_uring when config->features has UL_FEATURE_IO_URING, else epoll.
+ * A ring is created disabled and is enabled by the first ul_turn, in its thread. ENOMEM is
+ * met by smaller queues first. Returns 0 and sets *engine, or -errno. */
+int ul_open(const struct ul_config *config, struct ul_engine **engine);
+
+/* The shared part; valid until ul_close. */
+struct ul_shared *ul_shared_of(struct ul_engine *engine);
+
+/* Doubles commands[]; Python calls it when command_count == command_capacity.
+ * Returns 0 or -ENOMEM, and then nothing has changed. */
+int ul_grow_commands(struct ul_engine *engine);
+
+/* One turn: give back the buffers that the last turn's events named, take all commands,
+ * submit, wait, gather events.
+ *   timeout_ns  how long to wait for the first event; 0 only looks, negative is for ever.
+ * Returns the number of events, 0 at the timeout, after ul_wake() and after a signal.
+ * More events than event_capacity stay for the next turn, which then does not wait.
+ * -EEXIST: called from a second thread while the ring is bound to the first.
+ * -EBADF: after ul_abandon. Resource shortages (EAGAIN, EBUSY, ENOMEM of enter) are not
+ * returned: the turn gives what it has and the work goes on in the next one. */
+int ul_turn(struct ul_engine *engine, int64_t timeout_ns);
+
+/* The descriptor (an eventfd) to wake a waiting ul_turn by: writing any 8-byte number to it,
+ * from any thread or signal handler, ends the wait. The engine reads it empty itself. */
+int ul_wake_descriptor(struct ul_engine *engine);
+
+/* Stops all operations without events, waits until the kernel let go of every buffer and
+ * descriptor, frees everything. Only ul_close may run in a thread other than the loop's. */
+void ul_close(struct ul_engine *engine);
+
+/* In the child after fork: closes the descriptors, touches neither the ring nor what it
+ * maps. Then only ul_close may follow, and ul_turn answers -EBADF. */
+void ul_abandon(struct ul_engine *engine);
+
+/* One trial: which step, and what it answered. */
+enum ul_probe_step {
+    UL_PROBE_SETUP = 0,    /* io_uring_setup */
+    UL_PROBE_REGISTER = 1, /* io_uring_register */
+    UL_PROBE_ENTER = 2,    /* io_uring_enter with a NOP */
+    UL_PROBE_OPERATION = 3, /* a receive on a socketpair */
+    UL_PROBE_DONE = 4,
+};
+
+struct ul_probe_result {
+    uint32_t features;        /* every UL_FEATURE_* whose trial passed */
+    uint32_t step;            /* UL_PROBE_DONE, or the step that failed */
+    int32_t error;            /* 0, or the positive errno of that step */
+    uint32_t kernel_features; /* io_uring_params.features as the kernel said them */
+};
+
+/* Tries io_uring for real: setup flags, a NOP, a receive on a socketpair, buffer rings,
+ * multishot receive and accept. `disabled` names features not to try. Never fails: the
+ * record says what happened. Takes about a millisecond. */
+void ul_probe(uint32_t disabled, struct ul_probe_result *result);
+
+#endif
