@@ -9,4 +9,8 @@ DIFFERENCES: dict[str, str] = {
         "CPython 3.13.0's run_forever() forgets that the loop is running when it refuses to "
         "run it again; ours changes nothing, as the other versions do"
     ),
+    "nan_delay": (
+        "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
+        "run_forever(); ours keeps running"
+    ),
 }
