@@ -28,6 +28,10 @@ DIFFERENCES: dict[str, str] = {
     "writelines_empty_piece": (
         "asyncio 3.12 and up drop out of writelines() with an empty piece left in the queue"
     ),
+    "writelines_pauses": (
+        "asyncio up to 3.13.0 does not pause the protocol in writelines() (cpython 127656); "
+        "ours does, as later versions do"
+    ),
     "nan_delay": (
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"

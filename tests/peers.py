@@ -20,9 +20,10 @@ PEER_LIMIT_S = 10
 Result = TypeVar("Result")
 
 
-async def in_thread(function: Callable[..., Result], *args: Any) -> Result:
+def in_thread(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
+    """Starts at once, also when it is awaited later."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, functools.partial(function, *args))
+    return loop.run_in_executor(None, functools.partial(function, *args))
 
 
 class Recorder(asyncio.Protocol):
