@@ -153,7 +153,7 @@ def _tcp_pair(
         limit_buffers(listener, buffer_bytes)
         listener.bind((host, 0))
         listener.listen()
-        ours = socket.socket(family)
+        ours = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         limit_buffers(ours, buffer_bytes)
         ours.connect(listener.getsockname())
         return ours, listener.accept()[0]
