@@ -117,7 +117,8 @@ struct ul_shared {
     struct ul_command *commands;
     struct ul_event *events;
     uint32_t command_capacity;
-    uint32_t command_count; /* Python writes commands[command_count++]; ul_turn sets 0 */
+    uint32_t command_count; /* Python writes commands[command_count++]; ul_turn sets 0, or
+                             * what a full events[] made it leave for the next turn */
     uint32_t event_count;   /* set by ul_turn */
     uint32_t in_flight;     /* operations without their final event */
     uint32_t buffers_held;  /* receive buffers (or parts) that events of this turn name */

@@ -24,15 +24,19 @@ struct ul_operation {
     uint32_t flags;  /* of the command */
     uint8_t opcode;  /* 0: the slot is free */
     uint8_t phase;   /* the backend's own */
-    bool cancelled;  /* a cancel was asked for: do not start again */
+    bool cancelled;  /* engine.c sets it before backend->cancel: do not start again */
     uint8_t reserved;
     uint32_t turn;                     /* the turn that took the command (UL_LAZY) */
     struct ul_operation *next, *prior; /* the backend's lists */
 };
 
+/* engine.c counts turns, commands, events and bytes; the backend counts the rest of
+ * ul_counters. start and cancel are called while ul_event_room() is not 0; commands that
+ * find no room stay in commands[] for the next turn. */
 struct ul_backend {
     /* Carry out one command whose operation is already in its slot. May add events. */
     void (*start)(struct ul_engine *engine, struct ul_operation *operation);
+    /* Called once for an operation, whatever number of cancels name it. */
     void (*cancel)(struct ul_engine *engine, struct ul_operation *operation);
     /* Before the first start of a turn: give buffers back, start what waited for them.
      * 0 or -errno (-EEXIST from a wrong thread); then the turn ends with it. */
