@@ -18,7 +18,7 @@ from pathlib import Path
 
 MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
-SOURCES = ["engine.c", "ring.c", "uring.c", "buffers.c", "probe.c", "epoll.c"]
+SOURCES = ["engine.c", "ring.c", "uring.c", "buffers.c", "probe.c", "epoll.c", "epoll_operations.c"]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
 C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]

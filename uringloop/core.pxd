@@ -38,7 +38,7 @@ cdef class LoopCore:
     cdef TimerHandle _call_at(self, object when, object callback, object args, object context,
                               str method)
 
-    cpdef _run_once(self)
+    cpdef _drop_queues(self)
     cdef object _run_turn(self)
     cpdef _engine_turn(self, int64_t timeout_ns)
 

@@ -281,6 +281,13 @@ class LoopCore:
                 described = base_events._format_handle(handle)  # type: ignore[attr-defined]
                 logger.warning("Executing %s took %.3f seconds", described, took_s)
 
+    def _drop_queues(self) -> None:
+        """The loop is closed: nothing that was waiting will run."""
+        self._batch.clear()
+        self._batch_position = 0
+        self._incoming.clear()
+        self._flushing.clear()
+
     # -- streams with something to send -------------------------------------------------
 
     def _flush_later(self, stream: Any) -> None:

@@ -75,6 +75,12 @@ class InFlight:
         self._free.append(index)
         self._count -= 1
 
+    def forget_all(self) -> None:
+        """Gives all tokens back: their engine is gone, and no event will come."""
+        for index, operation in enumerate(self._operations):
+            if operation is not None:
+                self.release((self._generations[index] << _INDEX_BITS) | index)
+
     def operations(self) -> list[Any]:
         """All operations that wait for an answer; one may stand there twice."""
         return [operation for operation in self._operations if operation is not None]

@@ -433,11 +433,16 @@ class StreamTransport(Operation):
 
     def _start_vector(self, pieces: list[bytes]) -> tuple[int, int]:
         """Keeps `pieces` and an array of struct iovec for them; its address and count."""
-        address_of = self._rings.address_of
-        vector = b"".join([struct.pack("QQ", address_of(piece), len(piece)) for piece in pieces])
+        rings = self._rings
+        entries = []
+        size = 0
+        for piece in pieces:
+            entries.append(struct.pack("QQ", rings.address_of(piece), len(piece)))
+            size += len(piece)
+        vector = b"".join(entries)
         self._sending = (pieces, vector)
-        self._sending_bytes = sum(map(len, pieces))
-        return address_of(vector), len(pieces)
+        self._sending_bytes = size
+        return rings.address_of(vector), len(pieces)
 
     def _send_completed(self, result: int) -> None:
         self._sending = None
