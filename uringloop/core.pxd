@@ -17,7 +17,7 @@ cdef class LoopCore:
     cdef public bint _closed
     cdef public bint _stopping
     cdef public bint _debug
-    cdef public list _ready
+    cdef public object _ready
     cdef public list _scheduled
     cdef public Py_ssize_t _timer_cancelled_count
     cdef public double _clock_resolution

@@ -16,8 +16,9 @@ Compiled by Cython together with core.pxd; the same file runs interpreted.
 from __future__ import annotations
 
 import heapq
+import sys
 import time
-from asyncio import base_events
+from asyncio import base_events, format_helpers
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable
@@ -134,6 +135,13 @@ class LoopCore:
     def _add_callback(self, handle: Handle) -> None:
         if not handle._cancelled:
             self._ready.append(handle)
+
+    def _remember_origin(self, handle: Handle) -> None:
+        """Debug mode: where the handle was asked for, without our own frames."""
+        frame: Any = sys._getframe()
+        while frame is not None and frame.f_globals.get("__name__") == __name__:
+            frame = frame.f_back
+        handle._source_traceback = format_helpers.extract_stack(frame)  # type: ignore[attr-defined]
 
     def _write_to_self(self) -> None:
         """Wakes the loop from any thread; writes only once until it has woken."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 _INDEX_BITS = 32
-_INDEX_MASK = (1 << _INDEX_BITS) - 1
-_GENERATION_MASK = (1 << 24) - 1
+_INDEX_MASK = 0xFFFFFFFF
+_GENERATION_MASK = 0xFFFFFF
 
 
 class Operation:
