@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-import pyperf
+import pyperf  # type: ignore[import-untyped]  # it ships no types
 
 if not __package__:  # run as a file, as pyperf's workers are
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
