@@ -18,10 +18,19 @@ from pathlib import Path
 
 MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
-SOURCES = ["engine.c", "ring.c", "uring.c", "buffers.c", "probe.c", "epoll.c"]
+SOURCES = [
+    "engine.c",
+    "epoll.c",
+    "uring.c",
+    "ring.c",
+    "requests.c",
+    "buffers.c",
+    "teardown.c",
+    "probe.c",
+]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
-C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
+C_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
 
 HERE = Path(__file__).resolve().parent
 
