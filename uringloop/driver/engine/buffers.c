@@ -16,7 +16,6 @@
  */
 #include "uring.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 

@@ -8,6 +8,8 @@
 #ifndef URINGLOOP_INTERNAL_H
 #define URINGLOOP_INTERNAL_H
 
+#define _GNU_SOURCE
+
 #include "engine.h"
 #include <stdbool.h>
 #include <stddef.h>

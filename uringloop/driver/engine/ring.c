@@ -20,7 +20,6 @@
  */
 #include "uring.h"
 
-#include <errno.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -105,19 +104,24 @@ int ul_ring_open(struct ul_uring *uring, const struct ul_config *config) {
 
 /* Threads. ------------------------------------------------------------------------------ */
 
-/* A thread's table has 16 places: a loop that finds none does without. */
+/* A thread's table has 16 places: a loop that finds none does without, and says so. */
 static void register_descriptor(struct ul_uring *uring) {
     struct io_uring_rsrc_update update = {.offset = UINT32_MAX,
                                           .data = (uint64_t)uring->ring.ring_fd};
     int count = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_RING_FDS,
                                   &update, 1);
-    if (count != 1)
+    if (count != 1) {
+        uring->features &= ~(uint32_t)UL_FEATURE_REGISTERED_RING;
+        uring->engine->shared.features = uring->features;
         return;
+    }
     uring->is_registered = true;
     uring->enter_fd = (int)update.offset;
     uring->enter_flags |= IORING_ENTER_REGISTERED_RING;
 }
 
+/* In another thread than the one that registered it; the place in its table is freed when
+ * that thread ends. */
 static void use_plain_descriptor(struct ul_uring *uring) {
     uring->is_registered = false;
     uring->enter_fd = uring->ring.ring_fd;

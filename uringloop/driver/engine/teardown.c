@@ -7,7 +7,6 @@
  */
 #include "uring.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -57,7 +56,7 @@ static void stop_all(struct ul_uring *uring) {
     int64_t end_ns = ul_now_ns() + CLOSE_NS_MAX;
     int result = 0;
     discard_completions(uring);
-    while (uring->requests && result != -EEXIST && ul_now_ns() < end_ns) {
+    while (uring->requests && (result >= 0 || ul_is_transient(result)) && ul_now_ns() < end_ns) {
         cancel_all(uring);
         result = ul_ring_enter(uring, 1, CLOSE_WAIT_NS);
         discard_completions(uring);
@@ -91,7 +90,7 @@ void ul_uring_close(struct ul_engine *engine) {
         stop_all(uring);
     else
         discard_completions(uring);
-    is_quiet = !uring->requests || has_owner_ended(uring);
+    is_quiet = uring->requests <= ul_ring_staged(uring) || has_owner_ended(uring);
     ul_ring_close(uring);
     ul_uring_free(uring, is_quiet);
 }

@@ -21,7 +21,6 @@
  */
 #include "uring.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -328,7 +327,7 @@ static int look(struct ul_uring *uring, int64_t timeout_ns) {
     if (needs_no_enter(uring, timeout_ns))
         return 0;
     result = ul_ring_enter(uring, timeout_ns != 0, timeout_ns);
-    if (result != -EAGAIN && result != -EBUSY && result != -ENOMEM)
+    if (result >= 0 || !ul_is_transient(result) || result == -EINTR || result == -ETIME)
         return result;
     if (timeout_ns)
         ul_ring_wait(uring, timeout_ns > 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS);
@@ -359,7 +358,7 @@ static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
         result = look(uring, sleep_ns(uring, timeout_ns));
         reaped = reap(uring);
         if (result < 0)
-            return result == -EINTR || result == -ETIME ? 0 : result;
+            return ul_is_transient(result) ? 0 : result;
         if (!reaped || !timeout_ns || is_due(uring))
             return 0;
         if (timeout_ns > 0 && (timeout_ns = end_ns - ul_now_ns()) <= 0)

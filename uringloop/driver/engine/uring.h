@@ -8,6 +8,7 @@
 
 #include "internal.h"
 
+#include <errno.h>
 #include <liburing.h>
 #include <pthread.h>
 #include <sys/socket.h>
@@ -145,6 +146,12 @@ static inline void ul_list_remove(struct ul_operation *operation) {
     operation->prior->next = operation->next;
     operation->next->prior = operation->prior;
     operation->next = operation->prior = NULL;
+}
+
+/* What io_uring_enter answers when it should be asked again. */
+static inline bool ul_is_transient(int result) {
+    return result == -EINTR || result == -ETIME || result == -EAGAIN || result == -EBUSY ||
+           result == -ENOMEM;
 }
 
 /* ring.c -------------------------------------------------------------------------------- */
