@@ -26,12 +26,19 @@ from uringloop.signals import SignalPipe, in_main_thread
 from uringloop.transports.stream import StreamTransport
 
 
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+# mypy: the stubs give call_soon and its like another type for `*args`.
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
     backend   "io_uring", "epoll" or "auto"; None asks the environment's URINGLOOP_BACKEND
     raises    RuntimeError when io_uring is demanded and cannot be had
     """
+
+    # asyncio's own, which its type stubs do not show; asyncio_names lists them.
+    _check_running: Any
+    _ensure_fd_no_transport: Any
+    _ensure_resolved: Any
+    _read_from_self: Any
 
     def __init__(self, backend: str | None = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
@@ -56,16 +63,19 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     @property
     def backend(self) -> str:
         """The engine in use: "io_uring" or "epoll"."""
-        return self._driver.choice.backend
+        backend: str = self._driver.choice.backend
+        return backend
 
     @property
     def backend_reason(self) -> str:
         """Why this engine, in a sentence."""
-        return self._driver.choice.reason
+        reason: str = self._driver.choice.reason
+        return reason
 
     def driver_state(self) -> DriverState:
         """What the engine holds at the moment and what it counted; for tests and metrics."""
-        return self._driver.state()
+        state: DriverState = self._driver.state()
+        return state
 
     # -- running and closing --------------------------------------------------------
 
@@ -205,9 +215,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
-        acceptor = servers.Acceptor(
-            self, sock, protocol_factory, sslcontext, server, tls_timeouts
-        )
+        acceptor = servers.Acceptor(self, sock, protocol_factory, sslcontext, server, tls_timeouts)
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
 
@@ -215,7 +223,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        super()._stop_serving(sock)
+        super()._stop_serving(sock)  # type: ignore[misc]
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
@@ -226,7 +234,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     # -- sockets and names ----------------------------------------------------------
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        asyncio.base_events._check_ssl_socket(sock)
+        asyncio.base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         if sock.family in (socket.AF_INET, socket.AF_INET6):
@@ -306,5 +314,3 @@ def _disable_nagle(sock: socket.socket) -> None:
     """TCP_NODELAY on TCP whatever `sock.proto` says: 0 is the common case."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-

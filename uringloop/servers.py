@@ -78,9 +78,7 @@ class Acceptor(Operation):
         if self._stopped:
             return
         self._token = self._loop._in_flight.add(self)
-        self._loop._rings.stage(
-            binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0
-        )
+        self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
 
     def stop(self) -> None:
         """No connection is served from now on; one that is still answered is closed."""

@@ -32,9 +32,7 @@ class Watch(Operation):
     def arm(self) -> None:
         """Gives the POLL command, to be taken by the next turn."""
         self._token = self._core._in_flight.add(self)
-        self._core._rings.stage(
-            binding.UL_OP_POLL, self._fd, self._token, 0, 0, self._mask, 0
-        )
+        self._core._rings.stage(binding.UL_OP_POLL, self._fd, self._token, 0, 0, self._mask, 0)
 
     def stop(self) -> None:
         """No callback from now on; the kernel's answer is awaited without one."""
