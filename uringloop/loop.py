@@ -26,7 +26,7 @@ from uringloop.signals import SignalPipe, in_main_thread
 from uringloop.transports.stream import StreamTransport
 
 
-# mypy: the stubs give call_soon and its like another type for `*args`.
+# The type stubs give call_soon and its like another type for `*args`.
 class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
@@ -35,7 +35,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """
 
     # asyncio's own, which its type stubs do not show; asyncio_names lists them.
+    _check_closed: Any
     _check_running: Any
+    _debug: Any
     _ensure_fd_no_transport: Any
     _ensure_resolved: Any
     _read_from_self: Any
