@@ -316,14 +316,12 @@ static struct options parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    static struct load load; /* too large for a stack */
     die_with_parent();
-    struct load *load = calloc(1, sizeof(*load));
-    if (!load)
-        die("out of memory");
-    load->options = parse(argc, argv);
-    pattern_fill(load->pattern);
-    open_all(load);
-    run(load);
-    print_result(load);
+    load.options = parse(argc, argv);
+    pattern_fill(load.pattern);
+    open_all(&load);
+    run(&load);
+    print_result(&load);
     return 0;
 }
