@@ -55,7 +55,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signal_pipe: SignalPipe | None = None
         # What asyncio's selector loops would have made themselves.
-        self._selector = None
+        self._selector = self._watches
         self._transports: dict[int, StreamTransport] = {}
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, int] = {}

@@ -54,6 +54,10 @@ _DIRECT_BYTES_MAX = 1024 * 1024
 _SILENT_WRITES = 5
 
 
+class _Transport(asyncio.transports._FlowControlMixin, asyncio.Transport):  # type: ignore[misc]
+    """What a StreamTransport says it is. asyncio's sendfile wants the mixin."""
+
+
 class StreamTransport(Operation):
     """asyncio.Transport over a connected stream socket.
 
@@ -73,7 +77,7 @@ class StreamTransport(Operation):
     # An extension type cannot derive from asyncio.Transport; isinstance() is true by this.
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return asyncio.Transport
+        return _Transport
 
     def __init__(
         self,
