@@ -19,8 +19,7 @@ from typing import Any
 from uringloop import servers, sockets, watches
 from uringloop.addresses import is_numeric, pack_sockaddr
 from uringloop.core import LoopCore
-from uringloop.driver.choose import choose
-from uringloop.driver.driver import Driver, DriverState
+from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import SignalPipe, in_main_thread
 from uringloop.transports.stream import StreamTransport
@@ -45,8 +44,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, backend: str | None = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
         self._closed = True
-        choice = choose(backend)
-        driver = Driver(choice)
+        driver = open_driver(backend)
         asyncio.BaseEventLoop.__init__(self)
         self._ready = []
         self._start_core(driver)

@@ -54,7 +54,7 @@ _DIRECT_BYTES_MAX = 1024 * 1024
 _SILENT_WRITES = 5
 
 
-class _Transport(asyncio.transports._FlowControlMixin, asyncio.Transport):  # type: ignore[misc]
+class _Transport(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """What a StreamTransport says it is. asyncio's sendfile wants the mixin."""
 
 
