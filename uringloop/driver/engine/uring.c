@@ -301,7 +301,8 @@ static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
 }
 
 static void run_starved(struct ul_uring *uring) {
-    while (!ul_list_is_empty(&uring->starved)) {
+    uint32_t left = ul_buffers_appetite(&uring->buffers);
+    while (left-- && !ul_list_is_empty(&uring->starved)) {
         struct ul_operation *operation = uring->starved.next;
         ul_list_remove(operation);
         run(uring, operation);
@@ -317,8 +318,7 @@ static int begin(struct ul_engine *engine) {
         return error;
     uring->is_woken = false;
     ul_buffers_give_back(&uring->buffers);
-    if (uring->buffers.available || !ul_has(uring, UL_FEATURE_BUFFER_RING))
-        run_starved(uring);
+    run_starved(uring);
     return 0;
 }
 
