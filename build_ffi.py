@@ -18,7 +18,18 @@ from pathlib import Path
 
 MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
-SOURCES = ["engine.c", "ring.c", "uring.c", "buffers.c", "probe.c", "epoll.c"]
+SOURCES = [
+    "engine.c",
+    "epoll.c",
+    "epoll_operations.c",
+    "uring.c",
+    "ring.c",
+    "requests.c",
+    "buffers.c",
+    "teardown.c",
+    "probe.c",
+]
+HEADERS = ["engine.h", "internal.h", "uring.h", "epoll.h"]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
 C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
@@ -105,18 +116,16 @@ def make_ffi():
         sys.exit("uringloop: cffi is not installed. Run: pip install cffi")
     cflags = pkg_config("--cflags")
     require_headers(cflags)
-    present = [name for name in SOURCES if (HERE / ENGINE / name).is_file()]
-    has = [f"-DUL_HAS_{Path(name).stem.upper()}" for name in present]
     flags = extra_c_flags()
     ffi = FFI()
     ffi.cdef(declarations())
     ffi.set_source(
         MODULE,
         '#include "engine.h"',
-        sources=[str(ENGINE / name) for name in present],
-        depends=[str(ENGINE / name) for name in ("engine.h", "internal.h", "uring.h")],
+        sources=[str(ENGINE / name) for name in SOURCES],
+        depends=[str(ENGINE / name) for name in HEADERS],
         include_dirs=[str(ENGINE)],
-        extra_compile_args=[*C_FLAGS, *flags, *has, *cflags],
+        extra_compile_args=[*C_FLAGS, *flags, *cflags],
         extra_link_args=[*flags, *liburing_link_flags(cflags), "-pthread"],
     )
     return ffi

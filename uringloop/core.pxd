@@ -17,7 +17,7 @@ cdef class LoopCore:
     cdef public bint _closed
     cdef public bint _stopping
     cdef public bint _debug
-    cdef public list _ready
+    cdef public object _ready
     cdef public list _scheduled
     cdef public Py_ssize_t _timer_cancelled_count
     cdef public double _clock_resolution
@@ -38,7 +38,7 @@ cdef class LoopCore:
     cdef TimerHandle _call_at(self, object when, object callback, object args, object context,
                               str method)
 
-    cpdef _run_once(self)
+    cpdef _drop_queues(self)
     cdef object _run_turn(self)
     cpdef _engine_turn(self, int64_t timeout_ns)
 

@@ -15,9 +15,11 @@ Compiled by Cython together with core.pxd; the same file runs interpreted.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
+import sys
 import time
-from asyncio import base_events
+from asyncio import base_events, format_helpers
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable
@@ -62,7 +64,7 @@ class LoopCore:
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Handle:
+    ) -> asyncio.Handle:
         if self._closed:
             self._check_closed()
         handle = new_handle(callback, args, self, context)
@@ -75,7 +77,7 @@ class LoopCore:
 
     def call_soon_threadsafe(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Handle:
+    ) -> asyncio.Handle:
         if self._closed:
             self._check_closed()
         handle = new_handle(callback, args, self, context)
@@ -92,7 +94,7 @@ class LoopCore:
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> TimerHandle:
+    ) -> asyncio.TimerHandle:
         if delay is None:
             raise TypeError("delay must not be None")
         return self._call_at(_monotonic() + delay, callback, args, context, "call_later")
@@ -103,7 +105,7 @@ class LoopCore:
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> TimerHandle:
+    ) -> asyncio.TimerHandle:
         if when is None:
             raise TypeError("when cannot be None")
         return self._call_at(when, callback, args, context, "call_at")
@@ -115,7 +117,7 @@ class LoopCore:
         args: Any,
         context: Context | None,
         method: str,
-    ) -> TimerHandle:
+    ) -> asyncio.TimerHandle:
         if self._closed:
             self._check_closed()
         timer = new_timer(when, callback, args, self, context)
@@ -134,6 +136,13 @@ class LoopCore:
     def _add_callback(self, handle: Handle) -> None:
         if not handle._cancelled:
             self._ready.append(handle)
+
+    def _remember_origin(self, handle: Handle) -> None:
+        """Debug mode: where the handle was asked for, without our own frames."""
+        frame: Any = sys._getframe()
+        while frame is not None and frame.f_globals.get("__name__") == __name__:
+            frame = frame.f_back
+        handle._source_traceback = format_helpers.extract_stack(frame)
 
     def _write_to_self(self) -> None:
         """Wakes the loop from any thread; writes only once until it has woken."""
@@ -217,10 +226,7 @@ class LoopCore:
             return
         scheduled = self._scheduled
         count = len(scheduled)
-        if (
-            count > _PURGE_TIMERS_MIN
-            and self._timer_cancelled_count > count * _PURGE_FRACTION
-        ):
+        if count > _PURGE_TIMERS_MIN and self._timer_cancelled_count > count * _PURGE_FRACTION:
             self._rebuild_timers()
             return
         while scheduled:
@@ -278,8 +284,15 @@ class LoopCore:
                 self._current_handle = None
             took_s = self.time() - started
             if took_s >= self.slow_callback_duration:
-                described = base_events._format_handle(handle)  # type: ignore[attr-defined]
+                described = base_events._format_handle(handle)
                 logger.warning("Executing %s took %.3f seconds", described, took_s)
+
+    def _drop_queues(self) -> None:
+        """The loop is closed: nothing that was waiting will run."""
+        self._batch.clear()
+        self._batch_position = 0
+        self._incoming.clear()
+        self._flushing.clear()
 
     # -- streams with something to send -------------------------------------------------
 

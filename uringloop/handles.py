@@ -19,9 +19,7 @@ from typing import Any
 from uringloop.errors import report_callback_error
 
 # Whether asyncio asks for the loop's debug mode before it shows arguments (3.12.5 and up).
-_ASKS_FOR_DEBUG = (
-    "debug" in inspect.signature(format_helpers._format_callback_source).parameters  # type: ignore[attr-defined]
-)
+_ASKS_FOR_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
 
 
 def describe_callback(handle: Any) -> str:
@@ -29,9 +27,7 @@ def describe_callback(handle: Any) -> str:
     arguments: dict[str, Any] = {}
     if _ASKS_FOR_DEBUG:
         arguments["debug"] = handle._loop.get_debug()
-    return format_helpers._format_callback_source(  # type: ignore[attr-defined, no-any-return]
-        handle._callback, handle._args, **arguments
-    )
+    return format_helpers._format_callback_source(handle._callback, handle._args, **arguments)
 
 
 class Handle:
@@ -39,8 +35,8 @@ class Handle:
 
     # Compiled, the class cannot derive from asyncio.Handle, an extension type having no
     # Python base. This makes isinstance() true all the same.
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return asyncio.Handle
 
     def _set(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
@@ -106,8 +102,8 @@ class Handle:
 class TimerHandle(Handle):
     """A callback to be run at a moment of the loop's clock; asyncio.TimerHandle's counterpart."""
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return asyncio.TimerHandle
 
     def _set_time(self, when: float) -> None:
@@ -163,7 +159,7 @@ class TimerHandle(Handle):
         return NotImplemented
 
 
-def new_handle(callback: Callable[..., object], args: Any, loop: Any, context: Any) -> Handle:
+def new_handle(callback: Callable[..., object], args: Any, loop: Any, context: Any) -> Any:
     """A Handle, made the quick way."""
     handle = Handle.__new__(Handle)
     handle._set(callback, args, loop, context)
@@ -172,7 +168,7 @@ def new_handle(callback: Callable[..., object], args: Any, loop: Any, context: A
 
 def new_timer(
     when: float, callback: Callable[..., object], args: Any, loop: Any, context: Any
-) -> TimerHandle:
+) -> Any:
     """A TimerHandle for the moment `when`, made the quick way."""
     timer = TimerHandle.__new__(TimerHandle)
     timer._set(callback, args, loop, context)

@@ -27,9 +27,7 @@ def exact_bytes(data: Any) -> bytes:
     if type(data) is bytes:
         return data
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(
-            f"data argument must be a bytes-like object, not {type(data).__name__!r}"
-        )
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
     return bytes(data)
 
 

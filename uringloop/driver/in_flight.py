@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 _INDEX_BITS = 32
-_INDEX_MASK = (1 << _INDEX_BITS) - 1
-_GENERATION_MASK = (1 << 24) - 1
+_INDEX_MASK = 0xFFFFFFFF
+_GENERATION_MASK = 0xFFFFFF
 
 
 class Operation:
@@ -74,6 +74,12 @@ class InFlight:
         self._generations[index] = (generation % _GENERATION_MASK) + 1
         self._free.append(index)
         self._count -= 1
+
+    def forget_all(self) -> None:
+        """Gives all tokens back: their engine is gone, and no event will come."""
+        for index, operation in enumerate(self._operations):
+            if operation is not None:
+                self.release((self._generations[index] << _INDEX_BITS) | index)
 
     def operations(self) -> list[Any]:
         """All operations that wait for an answer; one may stand there twice."""

@@ -17,26 +17,38 @@ from uringloop.driver.binding import UL_MORE, ffi
 
 
 class Rings:
-    """The arrays of one engine.
+    """The arrays of one engine; without one, stage() and turn() fail."""
 
-    shared_address   where the engine's struct ul_shared is
-    turn             called with a timeout in ns, answers what ul_turn answers
-    grow             makes room in the command array, or raises MemoryError
-    """
-
-    def __init__(
-        self, shared_address: int, turn: Callable[[int], int], grow: Callable[[], None]
-    ) -> None:
-        self._shared: Any = ffi.cast("struct ul_shared *", shared_address)
-        self._turn = turn
-        self._grow = grow
-        self._next = 0
-        self._count = 0
+    def __init__(self) -> None:
         self.token = 0
         self.address = 0
         self.result = 0
         self.opcode = 0
         self.more = False
+        self.unbind()
+
+    def bind(
+        self, shared_address: int, turn: Callable[[int], int], grow: Callable[[], None]
+    ) -> None:
+        """Points the rings at an open engine.
+
+        shared_address   where the engine's struct ul_shared is
+        turn             called with a timeout in ns, answers what ul_turn answers
+        grow             makes room in the command array, or raises MemoryError
+        """
+        self._shared: Any = ffi.cast("struct ul_shared *", shared_address)
+        self._turn: Any = turn
+        self._grow: Any = grow
+        self._next = 0
+        self._count = 0
+
+    def unbind(self) -> None:
+        """Forgets the engine: it is about to be closed."""
+        self._shared = None
+        self._turn = None
+        self._grow = None
+        self._next = 0
+        self._count = 0
 
     def stage(
         self,
@@ -50,6 +62,8 @@ class Rings:
     ) -> None:
         """Writes one command, to be taken by the next turn; engine.h gives the meaning."""
         shared = self._shared
+        if shared is None:
+            raise RuntimeError("Event loop is closed")
         if shared.command_count == shared.command_capacity:
             self._grow()
         command = shared.commands[shared.command_count]
@@ -69,7 +83,7 @@ class Rings:
         timeout_ns   how long to wait for an event; 0 only looks, negative is for ever
         returns      how many events came, or -errno
         """
-        count = self._turn(timeout_ns)
+        count: int = self._turn(timeout_ns)
         self._next = 0
         self._count = max(count, 0)
         return count
@@ -115,13 +129,3 @@ class Rings:
     def address_of(self, data: bytes) -> int:
         """Where the bytes of `data` are; good for as long as the object lives."""
         return int(ffi.cast("uintptr_t", ffi.from_buffer(data)))
-
-    @property
-    def in_flight(self) -> int:
-        """Operations that have not got their final event."""
-        return int(self._shared.in_flight)
-
-    @property
-    def buffers_held(self) -> int:
-        """Receive buffers that the events of the last turn name."""
-        return int(self._shared.buffers_held)

@@ -12,13 +12,19 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
 
-@cython.final
 cdef class Rings:
 
-    def __init__(self, shared_address, turn, grow):
+    def bind(self, shared_address, turn, grow):
         self._shared = <ul_shared *><uintptr_t>shared_address
         self._turn = turn
         self._grow = grow
+        self._next = 0
+        self._count = 0
+
+    def unbind(self):
+        self._shared = NULL
+        self._turn = None
+        self._grow = None
         self._next = 0
         self._count = 0
 
@@ -26,6 +32,8 @@ cdef class Rings:
                 uint64_t length, uint64_t argument, uint32_t flags):
         cdef ul_shared *shared = self._shared
         cdef ul_command *command
+        if shared == NULL:
+            raise RuntimeError("Event loop is closed")
         if shared.command_count == shared.command_capacity:
             self._grow()
         command = &shared.commands[shared.command_count]
@@ -81,11 +89,3 @@ cdef class Rings:
 
     cpdef uint64_t address_of(self, bytes data):
         return <uint64_t><uintptr_t>PyBytes_AS_STRING(data)
-
-    @property
-    def in_flight(self):
-        return self._shared.in_flight
-
-    @property
-    def buffers_held(self):
-        return self._shared.buffers_held

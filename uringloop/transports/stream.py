@@ -71,8 +71,8 @@ class StreamTransport(Operation):
     _sendfile_compatible = asyncio.constants._SendfileMode.TRY_NATIVE
 
     # An extension type cannot derive from asyncio.Transport; isinstance() is true by this.
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return asyncio.Transport
 
     def __init__(
@@ -143,7 +143,9 @@ class StreamTransport(Operation):
 
     def __del__(self) -> None:
         if self._sock is not None:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            warnings.warn(
+                f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self
+            )
             self._sock.close()
 
     # -- asyncio.BaseTransport ------------------------------------------------------
@@ -346,9 +348,8 @@ class StreamTransport(Operation):
     def write(self, data: Any) -> None:
         if type(data) is not bytes:
             data = exact_bytes(data)
-        if self._state != _OPEN or self._drained_waiter is not None:
-            if not self._may_write():
-                return
+        if (self._state != _OPEN or self._drained_waiter is not None) and not self._may_write():
+            return
         size = len(data)
         if size == 0:
             return
@@ -427,17 +428,20 @@ class StreamTransport(Operation):
         else:
             address, length = self._start_vector(data)
             flags |= _VECTORED
-        self._rings.stage(
-            _SEND, self._sock_fd, self._send_token, address, length, 0, flags
-        )
+        self._rings.stage(_SEND, self._sock_fd, self._send_token, address, length, 0, flags)
 
     def _start_vector(self, pieces: list[bytes]) -> tuple[int, int]:
         """Keeps `pieces` and an array of struct iovec for them; its address and count."""
-        address_of = self._rings.address_of
-        vector = b"".join([struct.pack("QQ", address_of(piece), len(piece)) for piece in pieces])
+        rings = self._rings
+        entries = []
+        size = 0
+        for piece in pieces:
+            entries.append(struct.pack("QQ", rings.address_of(piece), len(piece)))
+            size += len(piece)
+        vector = b"".join(entries)
         self._sending = (pieces, vector)
-        self._sending_bytes = sum(map(len, pieces))
-        return address_of(vector), len(pieces)
+        self._sending_bytes = size
+        return rings.address_of(vector), len(pieces)
 
     def _send_completed(self, result: int) -> None:
         self._sending = None

@@ -286,16 +286,8 @@ static struct ul_engine *new_engine(const struct ul_config *config) {
 }
 
 static int open_backend(struct ul_engine *engine, const struct ul_config *config) {
-#ifdef UL_HAS_URING
-    if (config->features & UL_FEATURE_IO_URING)
-        return ul_uring_open(engine, config);
-#endif
-#ifdef UL_HAS_EPOLL
-    if (!(config->features & UL_FEATURE_IO_URING))
-        return ul_epoll_open(engine, config);
-#endif
-    (void)engine, (void)config;
-    return -ENOSYS;
+    return config->features & UL_FEATURE_IO_URING ? ul_uring_open(engine, config)
+                                                  : ul_epoll_open(engine, config);
 }
 
 int ul_open(const struct ul_config *config, struct ul_engine **engine) {

@@ -187,7 +187,7 @@ void ul_abandon(struct ul_engine *engine);
 enum ul_probe_step {
     UL_PROBE_SETUP = 0,    /* io_uring_setup */
     UL_PROBE_REGISTER = 1, /* io_uring_register */
-    UL_PROBE_ENTER = 2,    /* io_uring_enter with a NOP */
+    UL_PROBE_ENTER = 2,    /* io_uring_enter with one SQE */
     UL_PROBE_OPERATION = 3, /* a receive on a socketpair */
     UL_PROBE_DONE = 4,
 };
@@ -199,8 +199,9 @@ struct ul_probe_result {
     uint32_t kernel_features; /* io_uring_params.features as the kernel said them */
 };
 
-/* Tries io_uring for real: setup flags, a NOP, a receive on a socketpair, buffer rings,
- * multishot receive and accept. `disabled` names features not to try. Never fails: the
+/* Tries io_uring for real: setup flags, a receive on a socketpair, buffer rings, multishot
+ * receive and accept. `disabled` names features not to try; with UL_FEATURE_IO_URING none is
+ * (step UL_PROBE_SETUP, error 0). Never fails: the
  * record says what happened. Takes about a millisecond. */
 void ul_probe(uint32_t disabled, struct ul_probe_result *result);
 

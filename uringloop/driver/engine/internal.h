@@ -8,6 +8,8 @@
 #ifndef URINGLOOP_INTERNAL_H
 #define URINGLOOP_INTERNAL_H
 
+#define _GNU_SOURCE
+
 #include "engine.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +20,7 @@ struct ul_operation {
     uint64_t token; /* of the operation in this slot; meaningless while opcode is 0 */
     uint64_t address;
     uint64_t length;   /* bytes, or iovecs */
-    uint64_t argument; /* POLL: the mask; CONNECT: index of a copied sockaddr */
+    uint64_t argument; /* POLL: the mask; CONNECT: the backend's own */
     uint64_t done;     /* SEND: bytes sent so far */
     int32_t fd;
     uint32_t flags;  /* of the command */
