@@ -17,6 +17,7 @@ MOCKED_SELECTOR = "feeds events through a mock in the place of BaseSelectorEvent
 DEAF = "mocks BaseEventLoop._write_to_self, without which a real loop cannot be woken"
 STEPS = "runs single steps of BaseEventLoop._run_once; our turn is another method"
 MOCKED_SIGNAL = "mocks the module signal inside asyncio.unix_events; ours is another module"
+MOCKED_SOCKET = "connects a mock in the place of a socket; our engine asks the kernel by descriptor"
 STEERED_CLOCK = "steers the clock of TestLoop, a loop of CPython's test-suite"
 SELECTOR_SENDFILE = "calls BaseSelectorEventLoop's private sendfile and looks into its selector"
 ACCEPT_PARTS = "calls BaseSelectorEventLoop's private _accept_connection or _start_serving"
@@ -120,6 +121,14 @@ TESTS = {
     MOCKED_SELECTOR: (
         "test_base_events.BaseEventLoopTests.test_run_forever_pre_stopped",
         "test_base_events.BaseEventLoopTests.test_single_selecter_event_callback_after_stopping",
+    ),
+    MOCKED_SOCKET: (
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_bluetooth",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
     ),
     ACCEPT_PARTS: (
         "test_base_events.BaseEventLoopWithSelectorTests.test_accept_connection_exception",
