@@ -9,12 +9,15 @@ test of the running Python, unless SINCE or UNTIL says otherwise.
 from __future__ import annotations
 
 import fnmatch
+import functools
+import sys
 
 MAKES_NO_LOOP = "makes no loop"
 MOCKED_SELECTOR = "feeds events through a mock in the place of BaseSelectorEventLoop._selector"
 DEAF = "mocks BaseEventLoop._write_to_self, without which a real loop cannot be woken"
 STEPS = "runs single steps of BaseEventLoop._run_once; our turn is another method"
 MOCKED_SIGNAL = "mocks the module signal inside asyncio.unix_events; ours is another module"
+MOCKED_SOCKET = "connects a mock in the place of a socket; our engine asks the kernel by descriptor"
 STEERED_CLOCK = "steers the clock of TestLoop, a loop of CPython's test-suite"
 SELECTOR_SENDFILE = "calls BaseSelectorEventLoop's private sendfile and looks into its selector"
 ACCEPT_PARTS = "calls BaseSelectorEventLoop's private _accept_connection or _start_serving"
@@ -119,6 +122,14 @@ TESTS = {
         "test_base_events.BaseEventLoopTests.test_run_forever_pre_stopped",
         "test_base_events.BaseEventLoopTests.test_single_selecter_event_callback_after_stopping",
     ),
+    MOCKED_SOCKET: (
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_bluetooth",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ip_addr",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_ipv6_scope",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name",
+        "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
+    ),
     ACCEPT_PARTS: (
         "test_base_events.BaseEventLoopWithSelectorTests.test_accept_connection_exception",
         "test_base_events.BaseEventLoopWithSelectorTests.test_accept_connection_retry",
@@ -180,7 +191,7 @@ TESTS = {
     ),
 }
 
-# The Python versions that have an entry, where that is not each of them.
+# The Python versions that an entry is for, where that is not each of them.
 SINCE = {
     "test_base_events.BaseEventLoopTests.test_custom_run_forever_integration": (3, 13),
     "test_base_events.BaseEventLoopTests.test_shutdown_default_executor_timeout": (3, 13),
@@ -206,9 +217,11 @@ CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0)}
 
 def reason_for(test_id: str) -> str | None:
     """Why `module.Class.test` is left out, or None when it runs."""
+    in_force = entries_of(sys.version_info[:2])
     for reason, patterns in TESTS.items():
-        if any(fnmatch.fnmatchcase(test_id, pattern) for pattern in patterns):
-            return reason
+        for pattern in patterns:
+            if pattern in in_force and fnmatch.fnmatchcase(test_id, pattern):
+                return reason
     return None
 
 
@@ -218,10 +231,11 @@ def entries() -> list[str]:
     return [*MODULES, *CLASSES, *tests]
 
 
-def entries_of(version: tuple[int, int]) -> list[str]:
-    """Those that name something in that version of Python."""
-    return [
+@functools.cache
+def entries_of(version: tuple[int, int]) -> frozenset[str]:
+    """Those in force on that version of Python."""
+    return frozenset(
         entry
         for entry in entries()
         if SINCE.get(entry, version) <= version <= UNTIL.get(entry, version)
-    ]
+    )

@@ -21,12 +21,12 @@ def names_of_cpython() -> set[str]:
     return names
 
 
-def test_each_entry_is_of_the_versions_it_claims():
+def test_each_entry_in_force_names_something():
     if sys.version_info[:3] not in left_out.CHECKED_ON:
         pytest.skip(f"the list was not written against Python {platform.python_version()}")
     names = names_of_cpython()
-    present = {entry for entry in left_out.entries() if fnmatch.filter(names, entry)}
-    assert present == set(left_out.entries_of(sys.version_info[:2]))
+    in_force = left_out.entries_of(sys.version_info[:2])
+    assert [entry for entry in in_force if not fnmatch.filter(names, entry)] == []
 
 
 def test_no_entry_is_listed_twice():
