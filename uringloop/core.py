@@ -134,6 +134,8 @@ class LoopCore:
     ) -> asyncio.TimerHandle:
         if self._closed:
             self._check_closed()
+        if when != when:
+            when = _monotonic()  # not a number: due at once, where it cannot upset the heap
         timer = new_timer(when, callback, args, self, context)
         if self._debug:
             self._check_thread()

@@ -73,6 +73,7 @@ cdef class StreamTransport(Operation):
     cdef object _send_directly(self)
     @cython.locals(flags=uint32_t, address=uint64_t, length=uint64_t)
     cpdef flush(self)
+    cdef bint _nobody_waits(self)
     @cython.locals(rings=Rings, piece=bytes, size=Py_ssize_t)
     cdef object _start_vector(self, list pieces)
     cdef object _send_completed(self, int64_t result)
