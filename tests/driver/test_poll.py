@@ -94,6 +94,25 @@ def test_writable_once_a_full_socket_is_read(engine, pair):
     assert polling.result == POLLOUT
 
 
+def test_a_half_closed_peer_does_not_end_a_poll_for_writing(engine, pair):
+    """The peer has nothing more to say, but still reads what we send: only room in the
+    socket is an answer, or a writer would be told over and over that it may write."""
+    ours, peer = pair
+    filled = 0
+    while True:
+        try:
+            filled += ours.send(bytes(65_536))
+        except BlockingIOError:
+            break
+    peer.shutdown(socket.SHUT_WR)
+    polling = engine.poll(ours.fileno(), POLLOUT)
+    assert engine.turn(0.01) == []
+    while filled:
+        filled -= len(peer.recv(65_536))
+    engine.finish(polling)
+    assert polling.result == POLLOUT
+
+
 def test_both_are_told_where_both_are_asked(engine, pair):
     ours, peer = pair
     peer.sendall(b"x")
