@@ -172,7 +172,14 @@ class Engine:
             self.turn(min(left_s, look_every_s))
 
     def finish(self, *operations: Operation, limit_s: float = LIMIT_S) -> None:
-        self.run_until(lambda: all(op.is_done for op in operations), limit_s=limit_s)
+        waiting = list(operations)
+
+        def all_done() -> bool:
+            while waiting and waiting[-1].is_done:
+                waiting.pop()
+            return not waiting
+
+        self.run_until(all_done, limit_s=limit_s)
 
     def unanswered(self) -> list[Operation]:
         return list(self.operations.values())[:8]

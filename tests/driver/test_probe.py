@@ -129,3 +129,9 @@ def test_probing_leaves_nothing_open():
 
 def test_epoll_waits_in_milliseconds_where_nanoseconds_are_denied():
     assert run_isolated("wait_in_milliseconds.py") == "ok\n"
+
+
+def test_a_steady_echo_on_epoll_registers_nothing_anew():
+    """Two system calls for a message and one for a turn are what epoll needs; the script
+    runs a thousand echoes with epoll_ctl denied."""
+    assert run_isolated("steady_echo.py") == "ok\n"
