@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-
 from uringloop.driver._engine import ffi, lib
 
 from .engine_harness import LIMIT_S, TINY, Engine, open_descriptors

@@ -8,7 +8,6 @@ import socket
 from select import POLLIN
 
 import pytest
-
 from uringloop.driver._engine import lib
 
 from .engine_harness import LIMIT_S, Engine, sockaddr
@@ -162,9 +161,7 @@ def run_in_child(body):
         os._exit(status)
 
 
-def test_a_forked_child_that_abandons_the_engine_does_not_disturb_the_parent(
-    engine, new_pair
-):
+def test_a_forked_child_that_abandons_the_engine_does_not_disturb_the_parent(engine, new_pair):
     """Row 26: closing in the child may not cancel, wake or unregister for the parent."""
     (ours, peer), (polled, polled_peer) = new_pair(), new_pair()
     receiving = engine.receive(ours.fileno())

@@ -15,11 +15,12 @@ POLLRDHUP = 0x2000  # select.POLLRDHUP is not there on all builds
 
 @pytest.fixture
 def pipe(resources):
-    """A pipe whose ends a test may close."""
-    ends = [open(fd, "rb" if i == 0 else "wb", 0) for i, fd in enumerate(os.pipe())]
-    for end in ends:
-        resources.enter_context(end)
-    return ends
+    """The two ends of a pipe; a test may close them."""
+    reader, writer = os.pipe()
+    return [
+        resources.enter_context(os.fdopen(reader, "rb", 0)),
+        resources.enter_context(os.fdopen(writer, "wb", 0)),
+    ]
 
 
 @pytest.fixture
@@ -243,9 +244,10 @@ def test_another_epoll(engine, resources, pair):
 
 def test_a_regular_file_is_always_ready(engine, resources, tmp_path):
     """As poll(2) says; epoll refuses it."""
-    file = resources.enter_context(open(tmp_path / "file", "w+b"))
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    resources.callback(os.close, file)
     masks = [POLLIN, POLLOUT, POLLIN | POLLOUT]
-    polls = [engine.poll(file.fileno(), mask) for mask in masks]
+    polls = [engine.poll(file, mask) for mask in masks]
     engine.finish(*polls)
     assert [polling.result for polling in polls] == masks
 

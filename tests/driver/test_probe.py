@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from uringloop.driver._engine import ffi, lib
 
 from .conftest import ALL_FEATURES, io_uring_refusal
@@ -17,9 +16,7 @@ from .conftest import ALL_FEATURES, io_uring_refusal
 ISOLATED = Path(__file__).with_name("isolated")
 IO_URING_SETUP, IO_URING_ENTER, IO_URING_REGISTER = 425, 426, 427
 DENIALS = [errno.EPERM, errno.EACCES, errno.ENOSYS]
-needs_io_uring = pytest.mark.skipif(
-    io_uring_refusal() is not None, reason=str(io_uring_refusal())
-)
+needs_io_uring = pytest.mark.skipif(io_uring_refusal() is not None, reason=str(io_uring_refusal()))
 
 
 def run_isolated(script, *arguments):
@@ -29,6 +26,7 @@ def run_isolated(script, *arguments):
         capture_output=True,
         text=True,
         timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -11,7 +11,6 @@ import time
 from select import POLLIN, POLLOUT
 
 import pytest
-
 from uringloop.driver._engine import lib
 
 from .engine_harness import LIMIT_S
@@ -196,9 +195,7 @@ def test_lazy_answers_beyond_the_room_for_events_are_not_lost(sized_engine, pair
     """Row 19."""
     fd = pair[0].fileno()
     polls = [sized_engine.poll(fd, POLLOUT, lib.UL_LAZY) for _ in range(100)]
-    sized_engine.run_until(
-        lambda: all(polling.is_done for polling in polls), look_every_s=0.001
-    )
+    sized_engine.run_until(lambda: all(polling.is_done for polling in polls), look_every_s=0.001)
     assert {polling.result for polling in polls} == {POLLOUT}
 
 
@@ -206,9 +203,7 @@ def test_lazy_answers_beyond_the_room_for_events_are_not_lost(sized_engine, pair
 
 
 @pytest.mark.usefixtures("undisturbed")
-def test_answers_beyond_the_room_for_events_stay_for_turns_that_do_not_wait(
-    open_engine, new_pair
-):
+def test_answers_beyond_the_room_for_events_stay_for_turns_that_do_not_wait(open_engine, new_pair):
     """Row 19."""
     engine = open_engine(event_capacity=8)
     pairs = [new_pair() for _ in range(50)]

@@ -14,9 +14,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from driver.engine_harness import Engine  # noqa: E402
-
-from uringloop.driver._engine import ffi, lib  # noqa: E402
+from driver.engine_harness import Engine
+from uringloop.driver._engine import ffi, lib
 
 CAP_IPC_LOCK = 14
 LINUX_CAPABILITY_VERSION_3 = 0x20080522

@@ -12,10 +12,9 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from driver.engine_harness import Engine  # noqa: E402
-from seccomp_filter import deny  # noqa: E402
-
-from uringloop.driver._engine import ffi, lib  # noqa: E402
+from driver.engine_harness import Engine
+from seccomp_filter import deny
+from uringloop.driver._engine import ffi, lib
 
 
 def echo(features: int) -> bool:

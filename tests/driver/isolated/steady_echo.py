@@ -13,8 +13,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from driver.engine_harness import Engine  # noqa: E402
-from seccomp_filter import deny  # noqa: E402
+from driver.engine_harness import Engine
+from seccomp_filter import deny
 
 EPOLL_CTL = {"x86_64": 233, "aarch64": 21}[platform.machine()]
 ECHOES = 1000

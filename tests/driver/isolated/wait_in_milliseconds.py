@@ -11,8 +11,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
-from driver.engine_harness import Engine  # noqa: E402
-from seccomp_filter import deny  # noqa: E402
+from driver.engine_harness import Engine
+from seccomp_filter import deny
 
 EPOLL_PWAIT2 = 441
 
