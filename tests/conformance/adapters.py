@@ -21,6 +21,8 @@ from test.test_asyncio import (
 )
 from test.test_asyncio import utils as test_utils
 
+import pytest
+
 from .left_out import CLASSES, MODULES, reason_for
 from .loops import LoopMaker, why_unusable
 
@@ -166,7 +168,10 @@ def on_loop(name: str, case: type[unittest.TestCase], loop_id: str) -> type[unit
     # A test that is None is no test: neither unittest nor pytest sees it.
     hidden = {test: None for test in names_of_tests(base) if reason_for(f"{name}.{test}")}
     own_name = f"{name.replace('.', '_')}_{loop_id}"
-    return type(own_name, (_OnLoop, base), {"loop_id": loop_id, "__module__": __name__, **hidden})
+    # CPython tests what it has deprecated; any other warning is an error, as everywhere.
+    marks = [pytest.mark.filterwarnings("default::DeprecationWarning")]
+    members = {"loop_id": loop_id, "pytestmark": marks, "__module__": __name__, **hidden}
+    return type(own_name, (_OnLoop, base), members)
 
 
 def classes_under_test(loop_id: str) -> Iterator[type[unittest.TestCase]]:
