@@ -227,7 +227,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
-        while self._stopping_acceptors:
+        while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
         return await super().create_server(*args, **kwargs)
 
@@ -254,7 +254,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         port: Any,
         *,
         family: int = 0,
-        type: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
