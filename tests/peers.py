@@ -20,9 +20,10 @@ PEER_LIMIT_S = 10
 Result = TypeVar("Result")
 
 
-async def in_thread(function: Callable[..., Result], *args: Any) -> Result:
+def in_thread(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
+    """Starts at once, also when it is awaited later."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, functools.partial(function, *args))
+    return loop.run_in_executor(None, functools.partial(function, *args))
 
 
 class Recorder(asyncio.Protocol):
@@ -152,7 +153,7 @@ def _tcp_pair(
         limit_buffers(listener, buffer_bytes)
         listener.bind((host, 0))
         listener.listen()
-        ours = socket.socket(family)
+        ours = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         limit_buffers(ours, buffer_bytes)
         ours.connect(listener.getsockname())
         return ours, listener.accept()[0]
