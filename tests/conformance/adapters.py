@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-import test.test_asyncio
 import unittest
 from collections.abc import Iterator
+
+import pytest
+import test.test_asyncio
 from test.test_asyncio import (
     test_base_events,
     test_events,
@@ -20,8 +22,6 @@ from test.test_asyncio import (
     test_subprocess,
 )
 from test.test_asyncio import utils as test_utils
-
-import pytest
 
 from .left_out import CLASSES, MODULES, reason_for
 from .loops import LoopMaker, why_unusable
