@@ -27,6 +27,8 @@ cdef class LoopCore:
     cdef public Rings _rings
     cdef public InFlight _in_flight
     cdef list _batch
+    cdef list _spare
+    cdef bint _dispatching
     cdef Py_ssize_t _batch_position
     cdef object _incoming
     cdef bint _wake_sent
@@ -48,7 +50,10 @@ cdef class LoopCore:
     @cython.locals(rings=Rings, in_flight=InFlight, token=uint64_t, operation=Operation)
     cdef object _dispatch_events(self)
 
+    cpdef _turn_now(self)
+    cdef object _take_ready(self)
     cdef object _collect_ready(self)
+    cdef object _collect_incoming(self)
 
     @cython.locals(timer=TimerHandle, scheduled=list, end=double)
     cdef object _collect_timers(self)

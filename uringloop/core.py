@@ -20,7 +20,6 @@ import heapq
 import sys
 import time
 from asyncio import base_events, format_helpers
-from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -39,6 +38,16 @@ _WAIT_MAX_S = 24 * 3600.0
 _monotonic = time.monotonic
 
 
+def _own_handle(foreign: Any, loop: Any) -> Any:
+    """A Handle of ours for one that asyncio made itself, as for signal handlers."""
+    if isinstance(foreign, TimerHandle):
+        return foreign
+    handle = new_handle(foreign._callback, foreign._args, loop, foreign._context)
+    handle._cancelled = foreign._cancelled
+    handle._source_traceback = foreign._source_traceback
+    return handle
+
+
 class LoopCore:
     """Ready queue, timers and the turn of an event loop."""
 
@@ -47,10 +56,13 @@ class LoopCore:
         self._driver = driver
         self._rings = driver.rings
         self._in_flight = driver.in_flight
-        # Callbacks of the turn that runs, and of the one to come. An exception that stops
-        # the loop in the middle leaves the rest in _batch, and the next run goes on there.
+        # The callbacks that run now; what they add is in _ready. An exception that stops the
+        # loop in the middle leaves the rest here, and the next run goes on with it.
         self._batch: list[Any] = []
         self._batch_position = 0
+        # The third list: always empty, used again and again.
+        self._spare: list[Any] = []
+        self._dispatching = False
         # What other threads added: moved to the ready queue once a turn.
         self._incoming: deque[Any] = deque()
         self._wake_sent = False
@@ -72,6 +84,8 @@ class LoopCore:
             self._check_thread()
             self._check_callback(callback, "call_soon")
             self._remember_origin(handle)
+        if self._incoming:
+            self._collect_incoming()  # they came first
         self._ready.append(handle)
         return handle
 
@@ -120,6 +134,8 @@ class LoopCore:
     ) -> asyncio.TimerHandle:
         if self._closed:
             self._check_closed()
+        if when != when:
+            when = _monotonic()  # not a number: due at once, where it cannot upset the heap
         timer = new_timer(when, callback, args, self, context)
         if self._debug:
             self._check_thread()
@@ -133,7 +149,9 @@ class LoopCore:
         if handle._scheduled:
             self._timer_cancelled_count += 1
 
-    def _add_callback(self, handle: Handle) -> None:
+    def _add_callback(self, handle: Any) -> None:
+        if type(handle) is not Handle:
+            handle = _own_handle(handle, self)
         if not handle._cancelled:
             self._ready.append(handle)
 
@@ -165,9 +183,24 @@ class LoopCore:
         if not self._rings.has_events() and self._batch_position >= len(self._batch):
             self._flush_streams()
             self._engine_turn(self._wait_ns())
-        self._dispatch_events()
+            if self._incoming:
+                self._collect_incoming()
+            if self._ready:
+                self._take_ready()
+        self._run_batch()
         self._collect_ready()
         self._run_batch()
+
+    def _turn_now(self) -> None:
+        """Gives the kernel what is staged at once, if this moment allows it.
+
+        It does not while events are dispatched: their memory is good until the next turn.
+        The answers are dispatched in the turn that follows.
+        """
+        if self._dispatching or self._rings.has_events() or self._driver.belongs_elsewhere():
+            return
+        self._flush_streams()
+        self._engine_turn(0)
 
     def _engine_turn(self, timeout_ns: int) -> None:
         answer = self._rings.turn(timeout_ns)
@@ -192,6 +225,44 @@ class LoopCore:
         # Rounded up, so that no timer is looked at too early.
         return int(wait_s * 1e9) + 1
 
+    def _take_ready(self) -> None:
+        """Makes the ready queue the batch to run; the batch before must be finished."""
+        finished = self._batch
+        finished.clear()
+        self._batch = self._ready
+        self._batch_position = 0
+        self._ready = finished
+
+    def _collect_ready(self) -> None:
+        """Makes what events and timers bring the next batch.
+
+        What this turn's callbacks have added stays in the ready queue for the next turn:
+        after stop(), asyncio would not run it either.
+        """
+        later = self._ready
+        self._ready = self._spare
+        self._spare = later
+        self._dispatching = True
+        complete = False
+        try:
+            self._dispatch_events()
+            if self._scheduled:
+                self._collect_timers()
+            complete = True
+        finally:
+            self._dispatching = False
+            if not complete:
+                self._ready.extend(later)
+                later.clear()
+        self._take_ready()
+        self._spare = self._ready
+        self._ready = later
+
+    def _collect_incoming(self) -> None:
+        incoming = self._incoming
+        while incoming:
+            self._ready.append(incoming.popleft())
+
     def _dispatch_events(self) -> None:
         rings = self._rings
         in_flight = self._in_flight
@@ -201,13 +272,6 @@ class LoopCore:
             if not rings.more:
                 in_flight.release(token)
             operation.completed(rings, rings.opcode, rings.result, rings.more)
-
-    def _collect_ready(self) -> None:
-        incoming = self._incoming
-        while incoming:
-            self._ready.append(incoming.popleft())
-        if self._scheduled:
-            self._collect_timers()
 
     def _collect_timers(self) -> None:
         scheduled = self._scheduled
@@ -249,13 +313,7 @@ class LoopCore:
         self._timer_cancelled_count = 0
 
     def _run_batch(self) -> None:
-        """Runs what was ready when this began, not what is added meanwhile."""
-        if self._batch_position >= len(self._batch):
-            finished = self._batch
-            finished.clear()
-            self._batch_position = 0
-            self._batch = self._ready
-            self._ready = finished
+        """Runs the rest of the batch. What is added meanwhile goes into the ready queue."""
         if self._debug:
             self._run_batch_timed()
             return
@@ -285,7 +343,7 @@ class LoopCore:
             took_s = self.time() - started
             if took_s >= self.slow_callback_duration:
                 described = base_events._format_handle(handle)
-                logger.warning("Executing %s took %.3f seconds", described, took_s)
+                base_events.logger.warning("Executing %s took %.3f seconds", described, took_s)
 
     def _drop_queues(self) -> None:
         """The loop is closed: nothing that was waiting will run."""

@@ -19,8 +19,7 @@ from typing import Any
 from uringloop import servers, sockets, watches
 from uringloop.addresses import is_numeric, pack_sockaddr
 from uringloop.core import LoopCore
-from uringloop.driver.choose import choose
-from uringloop.driver.driver import Driver, DriverState
+from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import SignalPipe, in_main_thread
 from uringloop.transports.stream import StreamTransport
@@ -45,8 +44,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, backend: str | None = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
         self._closed = True
-        choice = choose(backend)
-        driver = Driver(choice)
+        driver = open_driver(backend)
         asyncio.BaseEventLoop.__init__(self)
         self._ready = []
         self._start_core(driver)
@@ -55,7 +53,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signal_pipe: SignalPipe | None = None
         # What asyncio's selector loops would have made themselves.
-        self._selector = None
+        self._selector = self._watches
         self._transports: dict[int, StreamTransport] = {}
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, int] = {}
@@ -229,7 +227,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
-        while self._stopping_acceptors:
+        while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
         return await super().create_server(*args, **kwargs)
 
@@ -256,7 +254,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         port: Any,
         *,
         family: int = 0,
-        type: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
         proto: int = 0,
         flags: int = 0,
     ) -> Any:

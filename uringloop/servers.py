@@ -86,6 +86,8 @@ class Acceptor(Operation):
         if self._token:
             self._loop._stopping_acceptors.add(self)
             self._loop._rings.stage(binding.UL_OP_CANCEL, -1, 0, 0, 0, self._token, 0)
+            # The kernel listens until it took the cancel, whatever is closed: have it now.
+            self._loop._turn_now()
 
     def abandoned(self) -> None:
         self._token = 0

@@ -22,12 +22,14 @@ class Connect(Operation):
         self.future: asyncio.Future[None] = core.create_future()
 
     def start(self, sock: socket.socket) -> None:
-        """Gives the command, to be taken by the next turn."""
+        """Gives the command to the kernel."""
         self._token = self._core._in_flight.add(self)
         where = self._core._rings.address_of(self._sockaddr)
         self._core._rings.stage(
             binding.UL_OP_CONNECT, sock.fileno(), self._token, where, len(self._sockaddr), 0, 0
         )
+        # Connecting begins now, as with asyncio: the caller may block before the turn ends.
+        self._core._turn_now()
 
     def cancel(self) -> None:
         """Stops waiting. The socket is the caller's, whatever the kernel still answers."""

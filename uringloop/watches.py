@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import stat
 from typing import Any
 
@@ -82,6 +83,23 @@ class Watches:
             return False
         watch.stop()
         return True
+
+    def get_key(self, fd: int) -> selectors.SelectorKey:
+        """What asyncio's own transports ask of a selector, to describe themselves.
+
+        raises   KeyError when `fd` is not watched
+        """
+        events = 0
+        for mask, event in ((READ, selectors.EVENT_READ), (WRITE, selectors.EVENT_WRITE)):
+            if (fd, mask) in self._watches:
+                events |= event
+        if not events:
+            raise KeyError(fd)
+        return selectors.SelectorKey(fd, fd, events, None)
+
+    def close(self) -> None:
+        """Forgets all watches; the loop is being closed, and stops them itself."""
+        self._watches.clear()
 
     def move(self) -> None:
         """Gives all commands again: the engine is a fresh one, in another thread."""

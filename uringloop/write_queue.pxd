@@ -3,6 +3,7 @@ cimport cython
 
 cdef Py_ssize_t _VECTOR_PIECES_MAX
 cdef Py_ssize_t _JOIN_BYTES_MAX
+cdef Py_ssize_t _PIECE_BYTES_MIN
 
 cpdef bytes exact_bytes(object data)
 
@@ -16,8 +17,8 @@ cdef class WriteQueue:
     cpdef clear(self)
     cpdef bint is_single(self, Py_ssize_t size_max)
 
-    @cython.locals(pieces=list, taken_bytes=Py_ssize_t)
+    @cython.locals(pieces=list, count=Py_ssize_t, taken_bytes=Py_ssize_t, joined=bint)
     cpdef object take(self)
 
-    @cython.locals(taken=list, taken_bytes=Py_ssize_t, piece=bytes)
-    cdef object _take_many(self)
+    @cython.locals(taken=list, piece=bytes)
+    cdef object _take_vector(self)

@@ -15,6 +15,10 @@ from typing import Any
 # sent from where they are, as a vector.
 _JOIN_BYTES_MAX = 32 * 1024
 
+# Pieces that are smaller than this on average are joined whatever their sum: a vector's entry
+# costs more than the copy.
+_PIECE_BYTES_MIN = 4 * 1024
+
 # The kernel's IOV_MAX.
 _VECTOR_PIECES_MAX = 1024
 
@@ -55,27 +59,21 @@ class WriteQueue:
     def take(self) -> Any:
         """Takes what the next send should carry: a bytes object, or a list of them."""
         pieces = self._pieces
+        count = len(pieces)
         taken_bytes = self.queued_bytes
-        if len(pieces) == 1:
-            self._pieces = []
-            self.queued_bytes = 0
-            return pieces[0]
-        if len(pieces) > _VECTOR_PIECES_MAX:
-            return self._take_many()
+        joined = taken_bytes <= _JOIN_BYTES_MAX or taken_bytes < count * _PIECE_BYTES_MIN
+        if count > _VECTOR_PIECES_MAX and not joined:
+            return self._take_vector()
         self._pieces = []
         self.queued_bytes = 0
-        if taken_bytes <= _JOIN_BYTES_MAX:
-            return b"".join(pieces)
-        return pieces
+        if count == 1:
+            return pieces[0]
+        return b"".join(pieces) if joined else pieces
 
-    def _take_many(self) -> Any:
-        """Takes as many pieces as one vector holds; small ones are joined first."""
+    def _take_vector(self) -> Any:
+        """Takes as many pieces as one vector holds."""
         taken = self._pieces[:_VECTOR_PIECES_MAX]
-        taken_bytes = 0
-        for piece in taken:
-            taken_bytes += len(piece)
         self._pieces = self._pieces[_VECTOR_PIECES_MAX:]
-        self.queued_bytes -= taken_bytes
-        if taken_bytes <= _JOIN_BYTES_MAX:
-            return b"".join(taken)
+        for piece in taken:
+            self.queued_bytes -= len(piece)
         return taken

@@ -10,15 +10,16 @@ tiny that every shortage is met.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-
 from uringloop.driver._engine import ffi, lib
 
 from .engine_harness import LIMIT_S, TINY, Engine, open_descriptors
@@ -33,6 +34,7 @@ FEATURES = [
     "multishot_recv",
     "multishot_accept",
 ]
+UNDISTURBED_MS = 100  # a grace period of the kernel's RCU takes some ten
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {
     "io_uring": 0,
@@ -120,6 +122,19 @@ def engine(open_engine: Callable[..., Engine]) -> Engine:
 @pytest.fixture
 def sized_engine(open_engine: Callable[..., Engine], engine_size: dict[str, int]) -> Engine:
     return open_engine(**engine_size)
+
+
+@pytest.fixture
+def undisturbed(engine_kind: str) -> None:
+    """Waits out the rings that earlier tests closed: the kernel takes its time, and then
+    interrupts a system call of the thread they belonged to. An epoll_wait ends with EINTR
+    then as if there were a signal, as the contract says; a ring's wait goes on."""
+    if engine_kind != "epoll":
+        return
+    poll = ctypes.CDLL(None).poll
+    deadline = time.monotonic() + LIMIT_S
+    while poll(None, 0, UNDISTURBED_MS) != 0:
+        assert time.monotonic() < deadline
 
 
 @pytest.fixture

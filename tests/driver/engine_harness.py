@@ -94,8 +94,9 @@ class Engine:
 
     # Commands
 
-    def stage(self, opcode: int, fd: int = -1, *, memory: tuple[Any, ...] = (),
-              **fields: int) -> Operation:
+    def stage(
+        self, opcode: int, fd: int = -1, *, memory: tuple[Any, ...] = (), **fields: int
+    ) -> Operation:
         operation = Operation(self._new_token(), opcode, memory)
         self.operations[operation.token] = operation
         self.write_command(token=operation.token, opcode=opcode, fd=fd, **fields)
@@ -107,8 +108,15 @@ class Engine:
         if shared.command_count == shared.command_capacity:
             assert lib.ul_grow_commands(self.handle) == 0
         shared.commands[shared.command_count] = {
-            "token": 0, "address": 0, "length": 0, "argument": 0,
-            "fd": -1, "flags": 0, "opcode": 0, "reserved": 0, **fields,
+            "token": 0,
+            "address": 0,
+            "length": 0,
+            "argument": 0,
+            "fd": -1,
+            "flags": 0,
+            "opcode": 0,
+            "reserved": 0,
+            **fields,
         }
         shared.command_count += 1
 
@@ -120,8 +128,14 @@ class Engine:
 
     def send(self, fd: int, data: Any, flags: int = 0) -> Operation:
         view = ffi.from_buffer(data)
-        return self.stage(lib.UL_OP_SEND, fd, memory=(view,), address=address_of(view),
-                          length=len(view), flags=flags)
+        return self.stage(
+            lib.UL_OP_SEND,
+            fd,
+            memory=(view,),
+            address=address_of(view),
+            length=len(view),
+            flags=flags,
+        )
 
     def send_vectored(self, fd: int, pieces: Iterable[Any]) -> Operation:
         views = [ffi.from_buffer(piece) for piece in pieces]
@@ -129,13 +143,20 @@ class Engine:
         iovecs = ffi.new("uintptr_t[]", 2 * len(views) or 1)
         for i, view in enumerate(views):
             iovecs[2 * i], iovecs[2 * i + 1] = address_of(view), len(view)
-        return self.stage(lib.UL_OP_SEND, fd, memory=(iovecs, views), length=len(views),
-                          address=address_of(iovecs), flags=lib.UL_VECTORED)
+        return self.stage(
+            lib.UL_OP_SEND,
+            fd,
+            memory=(iovecs, views),
+            length=len(views),
+            address=address_of(iovecs),
+            flags=lib.UL_VECTORED,
+        )
 
     def connect(self, fd: int, address: bytes | bytearray) -> Operation:
         view = ffi.from_buffer(address)
-        return self.stage(lib.UL_OP_CONNECT, fd, memory=(view,), address=address_of(view),
-                          length=len(address))
+        return self.stage(
+            lib.UL_OP_CONNECT, fd, memory=(view,), address=address_of(view), length=len(address)
+        )
 
     def poll(self, fd: int, mask: int, flags: int = 0) -> Operation:
         return self.stage(lib.UL_OP_POLL, fd, argument=mask, flags=flags)
@@ -160,8 +181,13 @@ class Engine:
             assert self.shared.in_flight == len(self.operations)
         return events
 
-    def run_until(self, condition: Callable[[], bool], *, limit_s: float = LIMIT_S,
-                  look_every_s: float = LIMIT_S) -> None:
+    def run_until(
+        self,
+        condition: Callable[[], bool],
+        *,
+        limit_s: float = LIMIT_S,
+        look_every_s: float = LIMIT_S,
+    ) -> None:
         """Turns until `condition` holds. Each turn may sleep as long as it likes, so that
         an engine that forgets to answer fails; `look_every_s` is for conditions that
         change outside of the engine."""
@@ -172,7 +198,14 @@ class Engine:
             self.turn(min(left_s, look_every_s))
 
     def finish(self, *operations: Operation, limit_s: float = LIMIT_S) -> None:
-        self.run_until(lambda: all(op.is_done for op in operations), limit_s=limit_s)
+        waiting = list(operations)
+
+        def all_done() -> bool:
+            while waiting and waiting[-1].is_done:
+                waiting.pop()
+            return not waiting
+
+        self.run_until(all_done, limit_s=limit_s)
 
     def unanswered(self) -> list[Operation]:
         return list(self.operations.values())[:8]

@@ -66,9 +66,7 @@ def test_accepted_descriptors_are_not_blocking_and_not_inherited(engine, listene
     os.close(fd)
 
 
-def test_an_accept_cancelled_with_connections_queued_loses_none(
-    sized_engine, listener, new_client
-):
+def test_an_accept_cancelled_with_connections_queued_loses_none(sized_engine, listener, new_client):
     """Row 10: whatever the kernel took before the cancel won is delivered, and the rest is
     still in the queue for the next accept."""
     engine = sized_engine

@@ -8,7 +8,6 @@ import socket
 from select import POLLIN
 
 import pytest
-
 from uringloop.driver._engine import lib
 
 from .engine_harness import sockaddr

@@ -81,9 +81,7 @@ def test_connect_to_a_path_that_is_not_there_ends_with_enoent(engine, new_socket
     assert connecting.result == -errno.ENOENT
 
 
-def test_connect_to_a_full_unix_backlog_tells_to_try_again(
-    engine, new_socket, resources, tmp_path
-):
+def test_connect_to_a_full_unix_backlog_tells_to_try_again(engine, new_socket, resources, tmp_path):
     """asyncio reports a connection here that does not exist; see connect_begin in
     epoll_operations.c."""
     path = str(tmp_path / "full")
@@ -172,9 +170,7 @@ def test_many_connects_through_tiny_queues(sized_engine, listener, new_socket):
     assert {connecting.result for connecting in connects} == {0}
 
 
-def test_connects_cancelled_at_once_end_either_way_and_leak_nothing(
-    engine, listener, new_socket
-):
+def test_connects_cancelled_at_once_end_either_way_and_leak_nothing(engine, listener, new_socket):
     """Rows 8, 9, 10: the answer is the truth, in whichever order things happened."""
     address = sockaddr(listener.getsockname())
     for _ in range(300):

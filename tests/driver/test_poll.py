@@ -15,11 +15,12 @@ POLLRDHUP = 0x2000  # select.POLLRDHUP is not there on all builds
 
 @pytest.fixture
 def pipe(resources):
-    """A pipe whose ends a test may close."""
-    ends = [open(fd, "rb" if i == 0 else "wb", 0) for i, fd in enumerate(os.pipe())]
-    for end in ends:
-        resources.enter_context(end)
-    return ends
+    """The two ends of a pipe; a test may close them."""
+    reader, writer = os.pipe()
+    return [
+        resources.enter_context(os.fdopen(reader, "rb", 0)),
+        resources.enter_context(os.fdopen(writer, "wb", 0)),
+    ]
 
 
 @pytest.fixture
@@ -86,6 +87,25 @@ def test_writable_once_a_full_socket_is_read(engine, pair):
             filled += ours.send(bytes(65_536))
         except BlockingIOError:
             break
+    polling = engine.poll(ours.fileno(), POLLOUT)
+    assert engine.turn(0.01) == []
+    while filled:
+        filled -= len(peer.recv(65_536))
+    engine.finish(polling)
+    assert polling.result == POLLOUT
+
+
+def test_a_half_closed_peer_does_not_end_a_poll_for_writing(engine, pair):
+    """The peer has nothing more to say, but still reads what we send: only room in the
+    socket is an answer, or a writer would be told over and over that it may write."""
+    ours, peer = pair
+    filled = 0
+    while True:
+        try:
+            filled += ours.send(bytes(65_536))
+        except BlockingIOError:
+            break
+    peer.shutdown(socket.SHUT_WR)
     polling = engine.poll(ours.fileno(), POLLOUT)
     assert engine.turn(0.01) == []
     while filled:
@@ -224,9 +244,10 @@ def test_another_epoll(engine, resources, pair):
 
 def test_a_regular_file_is_always_ready(engine, resources, tmp_path):
     """As poll(2) says; epoll refuses it."""
-    file = resources.enter_context(open(tmp_path / "file", "w+b"))
+    file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    resources.callback(os.close, file)
     masks = [POLLIN, POLLOUT, POLLIN | POLLOUT]
-    polls = [engine.poll(file.fileno(), mask) for mask in masks]
+    polls = [engine.poll(file, mask) for mask in masks]
     engine.finish(*polls)
     assert [polling.result for polling in polls] == masks
 

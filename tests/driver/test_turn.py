@@ -11,7 +11,6 @@ import time
 from select import POLLIN, POLLOUT
 
 import pytest
-
 from uringloop.driver._engine import lib
 
 from .engine_harness import LIMIT_S
@@ -25,6 +24,7 @@ def test_a_turn_with_nothing_to_do_returns_at_once(engine):
 
 
 @pytest.mark.parametrize("timeout_s", [1e-9, 1e-6, 0.000_3, 0.001_7, 0.02])
+@pytest.mark.usefixtures("undisturbed")
 def test_a_wait_never_ends_early(engine, timeout_s):
     """Rounding down would make timers fire before their time."""
     for _ in range(5):
@@ -43,6 +43,7 @@ def test_an_endless_wait_ends_with_an_event(engine, pair, in_thread):
     writing.result(LIMIT_S)
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_very_long_wait_is_not_a_short_one(engine, in_thread):
     """The largest timeout there is, ended by a wake-up."""
     started = threading.Event()
@@ -61,6 +62,7 @@ def test_a_wake_before_the_wait_ends_it(engine):
     assert engine.turn(None) == []
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_wake_ends_one_wait_only(engine):
     """The engine reads the descriptor empty: several wakes are one."""
     for _ in range(3):
@@ -105,6 +107,7 @@ def test_wakes_and_events_do_not_hide_each_other(sized_engine, pair):
         sized_engine.run_until(lambda i=i: len(receiving.data) == i + 1)
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_signal_ends_the_wait(engine):
     """Row 24: the caller runs Python's handlers and calls again."""
     seen = []
@@ -120,6 +123,7 @@ def test_a_signal_ends_the_wait(engine):
     assert seen
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_signal_ends_the_wait_of_a_turn_that_also_submitted(engine, pair):
     """Row 24: liburing forgets EINTR then."""
     seen = []
@@ -139,6 +143,7 @@ def test_a_signal_ends_the_wait_of_a_turn_that_also_submitted(engine, pair):
 # Lazy answers
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_lazy_answer_does_not_end_the_wait(engine, pair):
     sending = engine.send(pair[0].fileno(), b"x", lib.UL_LAZY)
     start = time.monotonic()
@@ -147,6 +152,7 @@ def test_a_lazy_answer_does_not_end_the_wait(engine, pair):
     assert sending.result == 1
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_lazy_answer_comes_with_the_next_event_that_somebody_waits_for(
     engine, new_pair, in_thread
 ):
@@ -162,6 +168,7 @@ def test_a_lazy_answer_comes_with_the_next_event_that_somebody_waits_for(
     assert receiving.data == b"answer"
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_lazy_answer_that_becomes_ready_in_the_wait_does_not_end_it(engine, pair):
     """Not tried at once, but ready within the turn all the same."""
     ours, peer = pair
@@ -173,6 +180,7 @@ def test_a_lazy_answer_that_becomes_ready_in_the_wait_does_not_end_it(engine, pa
     assert [event.token for event in events] == [polling.token]
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_lazy_answer_in_a_later_turn_counts(engine, pair, in_thread):
     ours, peer = pair
     polling = engine.poll(ours.fileno(), POLLIN, lib.UL_LAZY)
@@ -187,18 +195,15 @@ def test_lazy_answers_beyond_the_room_for_events_are_not_lost(sized_engine, pair
     """Row 19."""
     fd = pair[0].fileno()
     polls = [sized_engine.poll(fd, POLLOUT, lib.UL_LAZY) for _ in range(100)]
-    sized_engine.run_until(
-        lambda: all(polling.is_done for polling in polls), look_every_s=0.001
-    )
+    sized_engine.run_until(lambda: all(polling.is_done for polling in polls), look_every_s=0.001)
     assert {polling.result for polling in polls} == {POLLOUT}
 
 
 # Room
 
 
-def test_answers_beyond_the_room_for_events_stay_for_turns_that_do_not_wait(
-    open_engine, new_pair
-):
+@pytest.mark.usefixtures("undisturbed")
+def test_answers_beyond_the_room_for_events_stay_for_turns_that_do_not_wait(open_engine, new_pair):
     """Row 19."""
     engine = open_engine(event_capacity=8)
     pairs = [new_pair() for _ in range(50)]
@@ -231,16 +236,16 @@ def test_five_thousand_commands_fit_into_one_turn(sized_engine, new_pair):
     assert {polling.result for polling in polls} == {POLLOUT}
 
 
-def test_a_thousand_operations_ready_at_once_overflow_no_queue(sized_engine, new_pair):
-    """Row 19: a completion queue of eight, and a thousand receives that go on."""
-    pairs = [new_pair() for _ in range(500)]
+def test_hundreds_of_operations_ready_at_once_overflow_no_queue(sized_engine, new_pair):
+    """Row 19: a completion queue of eight, and four hundred receives that go on."""
+    pairs = [new_pair() for _ in range(200)]
     receives = [sized_engine.receive(end.fileno()) for pair in pairs for end in pair]
     sized_engine.turn()
     for ours, peer in pairs:
         ours.send(b"ping")
         peer.send(b"pong")
     sized_engine.run_until(lambda: all(receiving.data for receiving in receives))
-    assert [receiving.data for receiving in receives] == [b"pong", b"ping"] * 500
+    assert [receiving.data for receiving in receives] == [b"pong", b"ping"] * 200
 
 
 def test_a_caller_that_never_waits_gets_its_data(engine, pair, in_thread):
@@ -284,6 +289,7 @@ def test_counters_tell_what_happened(engine, pair):
     assert counters.completions >= 1
 
 
+@pytest.mark.engines("io_uring", "io_uring-plain", "epoll", reason="opening so many takes long")
 def test_ten_thousand_descriptors_are_served(open_engine, resources):
     """The tables grow as they must; a few are ready among many that are not."""
     engine = open_engine()

@@ -17,11 +17,18 @@ _SYSCTL = "/proc/sys/kernel/io_uring_disabled"
 
 @dataclass(frozen=True)
 class Choice:
-    """backend: "io_uring" or "epoll"; reason: a sentence; features: bits for ul_open."""
+    """A decided engine.
+
+    backend    "io_uring" or "epoll"
+    reason     a sentence
+    features   bits for ul_open
+    demanded   whether another engine would be against the user's will
+    """
 
     backend: str
     reason: str
     features: int
+    demanded: bool = False
 
 
 def choose(backend: str | None = None, environment: Mapping[str, str] = os.environ) -> Choice:
@@ -38,10 +45,11 @@ def choose(backend: str | None = None, environment: Mapping[str, str] = os.envir
     if backend not in BACKENDS:
         raise ValueError(f"{source} is {backend!r}; it must be one of: {', '.join(BACKENDS)}")
     if backend == "epoll":
-        return Choice("epoll", f"{source} asks for epoll", 0)
+        return Choice("epoll", f"{source} asks for epoll", 0, demanded=True)
     refusal, features = _io_uring_refusal(environment)
     if refusal is None:
-        return Choice("io_uring", "io_uring passed its trial", features)
+        demanded = backend == "io_uring"
+        return Choice("io_uring", "io_uring passed its trial", features, demanded)
     if backend == "io_uring":
         raise RuntimeError(
             f"{source} demands io_uring, but {refusal}. Mend that, or choose 'auto' or 'epoll'."

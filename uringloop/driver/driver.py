@@ -14,7 +14,7 @@ import weakref
 from dataclasses import dataclass
 
 from uringloop.driver.binding import ffi, lib
-from uringloop.driver.choose import Choice
+from uringloop.driver.choose import Choice, choose
 from uringloop.driver.features import feature_names
 from uringloop.driver.in_flight import InFlight
 from uringloop.driver.rings import Rings
@@ -128,6 +128,27 @@ class Driver:
         self._wake_fd = -1
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)
+
+
+def open_driver(backend: str | None) -> Driver:
+    """Opens the engine that choose() names.
+
+    backend   as choose() takes it
+    raises    what choose() raises; OSError when the engine cannot be opened, as when
+              descriptors ran out
+    kernel    where rings are charged to RLIMIT_MEMLOCK (6.14, without CAP_IPC_LOCK), a trial
+              passes and one ring more may not: then "auto" goes on with epoll
+    """
+    choice = choose(backend)
+    try:
+        return Driver(choice)
+    except OSError as error:
+        if error.errno != errno.ENOMEM or choice.backend != "io_uring":
+            raise
+        refusal = "io_uring has no memory for another ring; raise RLIMIT_MEMLOCK"
+        if choice.demanded:
+            raise RuntimeError(f"{refusal}, or choose 'auto' or 'epoll'") from error
+        return Driver(Choice("epoll", f"{refusal}; using epoll", 0))
 
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()

@@ -49,7 +49,7 @@ cdef class StreamTransport(Operation):
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter
-    cdef bint _protocol_paused
+    cdef public bint _protocol_paused
     cdef Py_ssize_t _high_bytes
     cdef Py_ssize_t _low_bytes
 
@@ -73,6 +73,7 @@ cdef class StreamTransport(Operation):
     cdef object _send_directly(self)
     @cython.locals(flags=uint32_t, address=uint64_t, length=uint64_t)
     cpdef flush(self)
+    cdef bint _nobody_waits(self)
     @cython.locals(rings=Rings, piece=bytes, size=Py_ssize_t)
     cdef object _start_vector(self, list pieces)
     cdef object _send_completed(self, int64_t result)
@@ -80,6 +81,6 @@ cdef class StreamTransport(Operation):
     cdef object _pause_protocol_if_full(self)
 
     cdef object _fatal_error(self, object error, str message)
-    cdef object _force_close(self, object error)
+    cpdef _force_close(self, object error)
     cdef object _close_when_answered(self)
     cdef object _release(self)

@@ -54,6 +54,10 @@ _DIRECT_BYTES_MAX = 1024 * 1024
 _SILENT_WRITES = 5
 
 
+class _Transport(asyncio.transports._FlowControlMixin, asyncio.Transport):
+    """What a StreamTransport says it is. asyncio's sendfile wants the mixin."""
+
+
 class StreamTransport(Operation):
     """asyncio.Transport over a connected stream socket.
 
@@ -73,7 +77,7 @@ class StreamTransport(Operation):
     # An extension type cannot derive from asyncio.Transport; isinstance() is true by this.
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return asyncio.Transport
+        return _Transport
 
     def __init__(
         self,
@@ -415,9 +419,8 @@ class StreamTransport(Operation):
         if self._send_token or self._queue.queued_bytes == 0:
             return
         data = self._queue.take()
-        # Nobody waits for this answer if nothing more is queued and no one is held up.
         flags = 0
-        if self._state == _OPEN and not self._protocol_paused and self._drained_waiter is None:
+        if self._nobody_waits():
             flags = _LAZY
         self._send_token = self._core._in_flight.add(self)
         if type(data) is bytes:
@@ -429,6 +432,15 @@ class StreamTransport(Operation):
             address, length = self._start_vector(data)
             flags |= _VECTORED
         self._rings.stage(_SEND, self._sock_fd, self._send_token, address, length, 0, flags)
+
+    def _nobody_waits(self) -> bool:
+        """Whether nothing is to follow the send's answer: no more bytes, no one held up."""
+        return (
+            self._state == _OPEN
+            and not self._protocol_paused
+            and self._queue.queued_bytes == 0
+            and self._drained_waiter is None
+        )
 
     def _start_vector(self, pieces: list[bytes]) -> tuple[int, int]:
         """Keeps `pieces` and an array of struct iovec for them; its address and count."""

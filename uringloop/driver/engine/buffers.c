@@ -13,6 +13,10 @@
  * A buffer goes back at the start of the next turn, not when its completion is seen: Python
  * has read the events by then. That holds for an incremental buffer too, whose earlier
  * pieces may be named by events of the same turn. Its offset starts over when it goes back.
+ *
+ * When the buffers ran out, many receives wait. Starting all of them for the few buffers that
+ * come back would end most of them with ENOBUFS again, and leave it to chance who gets one;
+ * so only as many start as can be served, the longest waiting first.
  */
 #include "uring.h"
 
@@ -26,8 +30,9 @@ enum {
     INCREMENTAL_COUNT = 4,
     INCREMENTAL_BYTES = 1024 * 1024,
     COUNT_MAX = 32768, /* the kernel's */
-    SCRATCH_PIECE_MAX = 256 * 1024,
-    SCRATCH_PIECE_MIN = 4096, /* less is not worth a system call */
+    LIKELY_PIECE_BYTES = 64 * 1024,
+    SCRATCH_PIECE_MAX = 256 * 1024, /* and half of what is left, so that others get theirs */
+    SCRATCH_PARTS = 16,             /* a smaller rest is not worth a system call */
 };
 
 static void *map(size_t size) {
@@ -102,7 +107,9 @@ int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config) {
     buffers->size = config->buffer_bytes   ? config->buffer_bytes
                     : is_incremental ? INCREMENTAL_BYTES
                                            : PLAIN_BYTES;
-    if (buffers->count > COUNT_MAX || buffers->count & (buffers->count - 1))
+    buffers->pieces = is_incremental ? 1 + buffers->size / LIKELY_PIECE_BYTES : 1;
+    if (buffers->count > COUNT_MAX || buffers->count & (buffers->count - 1) ||
+        memory_bytes(buffers) < SCRATCH_PARTS)
         return -EINVAL;
     buffers->memory = map(memory_bytes(buffers));
     if (!buffers->memory)
@@ -136,10 +143,14 @@ void ul_buffers_give_back(struct ul_buffers *buffers) {
 
 char *ul_buffers_scratch(struct ul_buffers *buffers, size_t *size) {
     size_t left = memory_bytes(buffers) - buffers->scratch_used;
-    if (left < SCRATCH_PIECE_MIN && buffers->scratch_used)
+    if (left < memory_bytes(buffers) / SCRATCH_PARTS)
         return NULL;
-    *size = left < SCRATCH_PIECE_MAX ? left : SCRATCH_PIECE_MAX;
+    *size = left / 2 < SCRATCH_PIECE_MAX ? left / 2 : SCRATCH_PIECE_MAX;
     return buffers->memory + buffers->scratch_used;
+}
+
+uint32_t ul_buffers_appetite(const struct ul_buffers *buffers) {
+    return buffers->ring ? buffers->available * buffers->pieces : SCRATCH_PARTS;
 }
 
 void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet) {

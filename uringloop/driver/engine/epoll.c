@@ -19,7 +19,6 @@
  * Refused: edge-triggered reports (each must be used up to EAGAIN: one more system call for
  * each message, and a flooder holds the turn) and EPOLLONESHOT (epoll_ctl for each message).
  */
-#define _GNU_SOURCE /* syscall */
 #include "epoll.h"
 #include <errno.h>
 #include <fcntl.h>

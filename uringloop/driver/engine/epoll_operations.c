@@ -10,7 +10,6 @@
  * microseconds. Asking poll(2) first instead would not do: between the two calls the other
  * process may take the connection, and accept(2) would sleep.
  */
-#define _GNU_SOURCE /* accept4, POLLRDHUP, IOV_MAX */
 #include "epoll.h"
 #include <errno.h>
 #include <fcntl.h>

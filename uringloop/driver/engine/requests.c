@@ -149,6 +149,14 @@ void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe
     };
 }
 
+/* A keyed wake-up never counts for POLLPRI alone; POLLRDBAND comes with it, where it comes. */
+static void fill_watch(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+    uint32_t mask = (uint32_t)operation->argument;
+    ul_request_poll(operation->fd, mask & POLLPRI ? mask | POLLRDBAND : mask, operation->token,
+                    sqe);
+    sqe->len = (uint32_t)operation->length;
+}
+
 void ul_request_main(struct ul_uring *uring, const struct ul_operation *operation,
                      struct io_uring_sqe *sqe) {
     switch (operation->opcode) {
@@ -168,7 +176,7 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
         fill_connect(operation, sqe);
         break;
     default:
-        ul_request_poll(operation->fd, (uint32_t)operation->argument, operation->token, sqe);
+        fill_watch(operation, sqe);
     }
 }
 

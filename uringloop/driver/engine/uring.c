@@ -147,6 +147,40 @@ static void connect_completed(struct ul_uring *uring, struct ul_operation *opera
         finish_operation(uring, operation, result);
 }
 
+/* What poll(2) would answer. The kernel's poll always tells POLLRDHUP too, and takes any
+ * activity for POLLPRI. */
+static int ready_mask(const struct ul_operation *operation, int result) {
+    int mask = (int)operation->argument;
+    struct pollfd asked = {.fd = operation->fd, .events = (short)mask};
+    if (result <= 0)
+        return result;
+    if (mask & POLLPRI)
+        return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
+    return result & (mask | POLLERR | POLLHUP | POLLNVAL);
+}
+
+/* A poll that was ended by nothing the caller asked for would be ended by it at once again.
+ * So it goes on as a multishot, which tells changes only, and which has to be cancelled
+ * before its answer can be given; until then `done` keeps the answer. */
+static void watch_completed(struct ul_uring *uring, struct ul_operation *operation,
+                            const struct io_uring_cqe *cqe) {
+    int ready = ready_mask(operation, cqe->res);
+    if (ready > 0)
+        operation->done |= (uint32_t)ready;
+    if (!(cqe->flags & IORING_CQE_F_MORE)) {
+        if (operation->done || ready < 0) {
+            finish_operation(uring, operation,
+                             operation->done ? (int64_t)operation->done : ready);
+        } else {
+            operation->length = IORING_POLL_ADD_MULTI;
+            run(uring, operation);
+        }
+    } else if (ready > 0 && !operation->cancelled) {
+        operation->cancelled = true;
+        stage(uring, operation);
+    }
+}
+
 static void main_completed(struct ul_uring *uring, struct ul_operation *operation,
                            const struct io_uring_cqe *cqe) {
     switch (operation->opcode) {
@@ -163,7 +197,7 @@ static void main_completed(struct ul_uring *uring, struct ul_operation *operatio
         connect_completed(uring, operation, cqe->res);
         break;
     default:
-        finish_operation(uring, operation, cqe->res);
+        watch_completed(uring, operation, cqe);
     }
 }
 
@@ -250,6 +284,8 @@ static void completed(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
 
 static void start(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
+    if (operation->opcode == UL_OP_POLL)
+        operation->length = 0; /* flags of the request */
     if (operation->opcode == UL_OP_CONNECT && !ul_request_copy_address(uring, operation))
         finish_operation(uring, operation, -ENOMEM);
     else
@@ -265,7 +301,8 @@ static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
 }
 
 static void run_starved(struct ul_uring *uring) {
-    while (!ul_list_is_empty(&uring->starved)) {
+    uint32_t left = ul_buffers_appetite(&uring->buffers);
+    while (left-- && !ul_list_is_empty(&uring->starved)) {
         struct ul_operation *operation = uring->starved.next;
         ul_list_remove(operation);
         run(uring, operation);
@@ -281,8 +318,7 @@ static int begin(struct ul_engine *engine) {
         return error;
     uring->is_woken = false;
     ul_buffers_give_back(&uring->buffers);
-    if (uring->buffers.available || !ul_has(uring, UL_FEATURE_BUFFER_RING))
-        run_starved(uring);
+    run_starved(uring);
     return 0;
 }
 

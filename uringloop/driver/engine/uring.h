@@ -52,6 +52,7 @@ struct ul_buffers {
     uint16_t *used;                 /* buffers to give back in the next turn */
     uint32_t used_count;
     uint32_t available; /* buffers that the kernel may pick */
+    uint32_t pieces;    /* receives that one buffer is likely to serve */
     uint32_t count;
     uint32_t size;
     size_t scratch_used;
@@ -247,6 +248,9 @@ void ul_buffers_give_back(struct ul_buffers *buffers);
 
 /* Where a receive without buffer ring may put up to *size bytes; NULL: not in this turn. */
 char *ul_buffers_scratch(struct ul_buffers *buffers, size_t *size);
+
+/* How many receives are worth starting now. */
+uint32_t ul_buffers_appetite(const struct ul_buffers *buffers);
 
 /* Frees the bookkeeping; the memory too unless the kernel might still write to it. */
 void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet);
