@@ -230,25 +230,23 @@ def test_a_c_file_says_what_it_is(path: Path):
 
 @per_file(c_files())
 def test_a_c_function_is_short(path: Path):
-    long = {
-        name: count for name, count in c_functions(path) if count >= LINES_PER_C_FUNCTION_MAX
-    }
+    long = {name: count for name, count in c_functions(path) if count >= LINES_PER_C_FUNCTION_MAX}
     assert long == {}
 
 
 def c_functions(path: Path) -> Iterator[tuple[str, int]]:
-    """(name, lines), by the layout: a function opens and ends with a brace in column 0."""
-    header: list[str] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line.startswith("}") and header:
-            name = re.search(r"(\w+)\s*\(", " ".join(header))
-            if name and not header[0].startswith(("struct", "enum", "union", "typedef")):
-                yield name[1], number - start + 1
-            header = []
+    """(name, lines), by the layout: a function begins and ends in column 0."""
+    begun: list[str] = []
+    for line in path.read_text().splitlines():
+        if line.startswith("}"):
+            name = re.match(r"(?!struct \w+ {|enum|union|typedef).*?(\w+)\(", " ".join(begun))
+            if name:
+                yield name[1], len(begun) + 1
+            begun = []
         elif re.match(r"[A-Za-z_]", line) and not line.endswith((";", ":")):
-            header, start = [line], number
-        elif header:
-            header.append(line)
+            begun = [line]
+        elif begun:
+            begun.append(line)
 
 
 def test_c_functions_are_found():
