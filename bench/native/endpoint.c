@@ -1,4 +1,4 @@
-/* The sockets of load and servers; endpoint.h says what each function does. */
+/* What the benchmark programs share; endpoint.h says what each function does. */
 #define _GNU_SOURCE
 #include "endpoint.h"
 
