@@ -82,17 +82,17 @@ build_apart() {
 }
 
 # The contract suite of the engines, on the build under address and undefined behaviour
-# sanitizers. The Python that loads it is not instrumented, so leaks are not looked for.
+# sanitizers, in a folder where no other build is found. The Python that loads the engine
+# is not instrumented, so leaks are not looked for.
 sanitized_tests() {
     rm -rf build/sanitize/lib/tests
-    cp -R tests build/sanitize/lib/
-    run "$1" env \
+    cp -R tests pyproject.toml build/sanitize/lib/
+    run "$1" env -C build/sanitize/lib \
         LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
         ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-        PYTHONMALLOC=malloc URINGLOOP_PURE=1 PYTHONSAFEPATH=1 PYTHONPATH=build/sanitize/lib \
-        .venv/bin/python -m pytest -q -p no:cacheprovider -n 2 \
-        -c pyproject.toml --rootdir build/sanitize/lib build/sanitize/lib/tests/driver
+        PYTHONMALLOC=malloc URINGLOOP_PURE=1 \
+        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 tests/driver
     count
 }
 
