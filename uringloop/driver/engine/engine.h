@@ -117,7 +117,8 @@ struct ul_shared {
     struct ul_command *commands;
     struct ul_event *events;
     uint32_t command_capacity;
-    uint32_t command_count; /* Python writes commands[command_count++]; ul_turn sets 0 */
+    uint32_t command_count; /* Python writes commands[command_count++]; ul_turn sets 0, or
+                             * what a full events[] made it leave for the next turn */
     uint32_t event_count;   /* set by ul_turn */
     uint32_t in_flight;     /* operations without their final event */
     uint32_t buffers_held;  /* receive buffers (or parts) that events of this turn name */
@@ -186,7 +187,7 @@ void ul_abandon(struct ul_engine *engine);
 enum ul_probe_step {
     UL_PROBE_SETUP = 0,    /* io_uring_setup */
     UL_PROBE_REGISTER = 1, /* io_uring_register */
-    UL_PROBE_ENTER = 2,    /* io_uring_enter with a NOP */
+    UL_PROBE_ENTER = 2,    /* io_uring_enter with one SQE */
     UL_PROBE_OPERATION = 3, /* a receive on a socketpair */
     UL_PROBE_DONE = 4,
 };
@@ -198,8 +199,9 @@ struct ul_probe_result {
     uint32_t kernel_features; /* io_uring_params.features as the kernel said them */
 };
 
-/* Tries io_uring for real: setup flags, a NOP, a receive on a socketpair, buffer rings,
- * multishot receive and accept. `disabled` names features not to try. Never fails: the
+/* Tries io_uring for real: setup flags, a receive on a socketpair, buffer rings, multishot
+ * receive and accept. `disabled` names features not to try; with UL_FEATURE_IO_URING none is
+ * (step UL_PROBE_SETUP, error 0). Never fails: the
  * record says what happened. Takes about a millisecond. */
 void ul_probe(uint32_t disabled, struct ul_probe_result *result);
 

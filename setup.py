@@ -1,0 +1,35 @@
+"""The parts of the build that pyproject.toml cannot say: two kinds of C extension.
+
+URINGLOOP_PURE=1 leaves out the compiled hot modules; their .py files are then used.
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import setup
+
+# Compiled by Cython under the same name; a .pxd beside the .py adds types.
+HOT_MODULES = [
+    "uringloop/handles.py",
+    "uringloop/write_queue.py",
+    "uringloop/core.py",
+    "uringloop/transports/stream.py",
+    "uringloop/driver/in_flight.py",
+    "uringloop/driver/rings.pyx",
+]
+
+
+def hot_extensions() -> list:
+    present = [path for path in HOT_MODULES if Path(path).is_file()]
+    if os.environ.get("URINGLOOP_PURE") == "1" or not present:
+        return []
+    from Cython.Build import cythonize
+
+    directives = {"language_level": 3, "annotation_typing": False, "binding": True}
+    extensions = cythonize(present, compiler_directives=directives, build_dir="build/cython")
+    for extension in extensions:
+        extension.include_dirs.append("uringloop/driver/engine")
+    return extensions
+
+
+setup(cffi_modules=["build_ffi.py:ffibuilder"], ext_modules=hot_extensions())

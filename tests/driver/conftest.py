@@ -1,0 +1,211 @@
+"""Fixtures: each test runs on each engine, and is audited.
+
+The engines: io_uring with all that the kernel has, io_uring with one feature less (so that
+each stand-in is tested on one kernel), io_uring with none of them, and epoll. io_uring is
+left out only where the kernel denies it, with the probe's reason.
+
+`engine` has the default sizes. `sized_engine` runs a test also with queues and pools so
+tiny that every shortage is met.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from uringloop.driver._engine import ffi, lib
+
+from .engine_harness import LIMIT_S, TINY, Engine, open_descriptors
+
+FEATURES = [
+    "single_issuer",
+    "defer_taskrun",
+    "coop_taskrun",
+    "registered_ring",
+    "buffer_ring",
+    "incremental_buffers",
+    "multishot_recv",
+    "multishot_accept",
+]
+UNDISTURBED_MS = 100  # a grace period of the kernel's RCU takes some ten
+ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
+DISABLED = {
+    "io_uring": 0,
+    **{f"io_uring-no-{n}": getattr(lib, f"UL_FEATURE_{n.upper()}") for n in FEATURES},
+    "io_uring-plain": ALL_FEATURES,
+    "epoll": lib.UL_FEATURE_IO_URING,
+}
+
+
+def probe(disabled: int = 0) -> Any:
+    result = ffi.new("struct ul_probe_result *")
+    lib.ul_probe(disabled, result)
+    return result
+
+
+def io_uring_refusal() -> str | None:
+    """Why the kernel denies io_uring, or None."""
+    result = probe()
+    if result.features & lib.UL_FEATURE_IO_URING:
+        return None
+    return f"io_uring: step {result.step}: {os.strerror(result.error)}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
+    config.addinivalue_line(
+        "markers", "engines(*kinds, reason): the kinds between which this test can differ"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine_kind" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("engines")
+        kinds = marker.args if marker else DISABLED
+        metafunc.parametrize("engine_kind", [_parameter(kind) for kind in kinds])
+    if "engine_size" in metafunc.fixturenames:
+        metafunc.parametrize("engine_size", [{}, TINY], ids=["usual", "tiny"])
+
+
+def _parameter(kind: str) -> Any:
+    refusal = io_uring_refusal() if kind.startswith("io_uring") else None
+    return pytest.param(kind, marks=[pytest.mark.skip(reason=refusal)] if refusal else [])
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """No descriptor may be left over, and none may be closed that was open before."""
+    before = open_descriptors()
+    yield
+    assert open_descriptors() == before
+
+
+@pytest.fixture
+def resources(descriptors: None) -> Iterator[ExitStack]:
+    """What a test opens; closed after its engines, as their operations need it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def features(engine_kind: str) -> int:
+    return int(probe(DISABLED[engine_kind]).features) if engine_kind != "epoll" else 0
+
+
+@pytest.fixture
+def open_engine(features: int, resources: ExitStack) -> Iterator[Callable[..., Engine]]:
+    """Opens engines of the kind under test; those the test does not close are audited."""
+    opened: list[Engine] = []
+
+    def factory(**config: int) -> Engine:
+        opened.append(Engine(features=features, **config))
+        return opened[-1]
+
+    yield factory
+    for engine in opened:
+        if not engine.is_closed:
+            engine.audit_and_close()
+
+
+@pytest.fixture
+def engine(open_engine: Callable[..., Engine]) -> Engine:
+    return open_engine()
+
+
+@pytest.fixture
+def sized_engine(open_engine: Callable[..., Engine], engine_size: dict[str, int]) -> Engine:
+    return open_engine(**engine_size)
+
+
+@pytest.fixture
+def undisturbed(engine_kind: str) -> None:
+    """Waits out the rings that earlier tests closed: the kernel takes its time, and then
+    interrupts a system call of the thread they belonged to. An epoll_wait ends with EINTR
+    then as if there were a signal, as the contract says; a ring's wait goes on."""
+    if engine_kind != "epoll":
+        return
+    poll = ctypes.CDLL(None).poll
+    deadline = time.monotonic() + LIMIT_S
+    while poll(None, 0, UNDISTURBED_MS) != 0:
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture
+def in_thread(resources: ExitStack) -> Iterator[Callable[..., Any]]:
+    """Runs a function beside the engine; answers a Future. Threads end with the test."""
+    executor = ThreadPoolExecutor(max_workers=8)
+    yield executor.submit
+    executor.shutdown(wait=True, cancel_futures=True)
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def new_pair(resources: ExitStack) -> Callable[..., Pair]:
+    """Two connected Unix stream sockets: ours, blocking or not, and a blocking peer."""
+
+    def factory(blocking: bool = False) -> Pair:
+        ours, peer = socket.socketpair()
+        resources.enter_context(ours)
+        resources.enter_context(peer)
+        ours.setblocking(blocking)
+        peer.settimeout(LIMIT_S)
+        return ours, peer
+
+    return factory
+
+
+@pytest.fixture
+def pair(new_pair: Callable[..., Pair]) -> Pair:
+    return new_pair()
+
+
+@pytest.fixture
+def new_listener(resources: ExitStack) -> Callable[..., socket.socket]:
+    """A non-blocking TCP listener on a free port of the loopback."""
+
+    def factory(backlog: int = 1024, family: int = socket.AF_INET) -> socket.socket:
+        listener = resources.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        listener.listen(backlog)
+        listener.setblocking(False)
+        return listener
+
+    return factory
+
+
+@pytest.fixture
+def listener(new_listener: Callable[..., socket.socket]) -> socket.socket:
+    return new_listener()
+
+
+@pytest.fixture
+def new_client(resources: ExitStack) -> Callable[..., socket.socket]:
+    """A blocking TCP socket connected to a listener."""
+
+    def factory(listener: socket.socket) -> socket.socket:
+        client = resources.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
+        client.settimeout(LIMIT_S)
+        client.connect(listener.getsockname())
+        return client
+
+    return factory
+
+
+@pytest.fixture
+def tcp_pair(
+    listener: socket.socket, new_client: Callable[..., socket.socket], resources: ExitStack
+) -> Pair:
+    """Two connected TCP sockets: ours, not blocking, and a blocking peer."""
+    peer = new_client(listener)
+    ours = resources.enter_context(listener.accept()[0])
+    ours.setblocking(False)
+    return ours, peer

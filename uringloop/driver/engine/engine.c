@@ -1,0 +1,328 @@
+/* engine.c - the half of an engine that does not depend on how the kernel is asked.
+ *
+ * The operation table, the command and event arrays, the wake descriptor, and the order of
+ * a turn: begin (give back, thread check), take the commands, finish (submit, wait, gather).
+ * It makes no system call for an operation; that is the backend's work.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    EVENTS_DEFAULT = 1024,
+    EVENTS_MIN = 2, /* one completion may give two: the last piece and the final event */
+    COMMANDS_AT_OPEN = 256,
+    PAGE_SHIFT = 9,
+    GENERATION_END = 56, /* a token has no bit from here on */
+};
+
+_Static_assert(1 << PAGE_SHIFT == UL_PAGE_SLOTS, "the shift and the size name one page");
+
+/* The operation table. ------------------------------------------------------------------ */
+
+static inline struct ul_operation *slot_of(struct ul_engine *engine, uint64_t token) {
+    uint32_t index = (uint32_t)token;
+    uint32_t page = index >> PAGE_SHIFT;
+    if (page >= engine->page_count)
+        return NULL;
+    return &engine->pages[page][index & (UL_PAGE_SLOTS - 1)];
+}
+
+struct ul_operation *ul_find(struct ul_engine *engine, uint64_t token) {
+    struct ul_operation *operation = slot_of(engine, token);
+    if (!operation || !operation->opcode || operation->token != token)
+        return NULL;
+    return operation;
+}
+
+static bool add_page(struct ul_engine *engine) {
+    size_t count = (size_t)engine->page_count + 1;
+    struct ul_operation **pages = realloc(engine->pages, count * sizeof(*pages));
+    if (!pages)
+        return false;
+    engine->pages = pages;
+    pages[count - 1] = calloc(UL_PAGE_SLOTS, sizeof(**pages));
+    if (!pages[count - 1])
+        return false;
+    engine->page_count = (uint32_t)count;
+    return true;
+}
+
+/* The slot for a new operation, or NULL when there is no memory for it. */
+static struct ul_operation *reserve_slot(struct ul_engine *engine, uint64_t token) {
+    struct ul_operation *operation;
+    while (!(operation = slot_of(engine, token)))
+        if (!add_page(engine))
+            return NULL;
+    return operation;
+}
+
+/* Events. ------------------------------------------------------------------------------- */
+
+uint32_t ul_event_room(const struct ul_engine *engine) {
+    return engine->event_capacity - engine->shared.event_count;
+}
+
+static inline void add_event(struct ul_engine *engine, uint64_t token, uint32_t opcode,
+                             int64_t result, uint64_t address, uint32_t flags) {
+    struct ul_event *event = &engine->shared.events[engine->shared.event_count++];
+    event->token = token;
+    event->address = address;
+    event->result = result;
+    event->flags = flags;
+    event->opcode = opcode;
+}
+
+static inline bool ends_the_wait(const struct ul_engine *engine,
+                                 const struct ul_operation *operation) {
+    return !(operation->flags & UL_LAZY) || operation->turn != engine->turn;
+}
+
+void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
+             uint64_t address) {
+    if (operation->opcode == UL_OP_RECV) {
+        engine->shared.counters.bytes_received += (uint64_t)result;
+        engine->shared.buffers_held++;
+    }
+    engine->counting_events += ends_the_wait(engine, operation);
+    add_event(engine, operation->token, operation->opcode, result, address, UL_MORE);
+}
+
+void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t result,
+               uint64_t address) {
+    if (operation->opcode == UL_OP_SEND)
+        engine->shared.counters.bytes_sent += operation->done;
+    engine->counting_events += ends_the_wait(engine, operation);
+    add_event(engine, operation->token, operation->opcode, result, address, 0);
+    operation->opcode = 0;
+    engine->shared.in_flight--;
+}
+
+/* Commands. ----------------------------------------------------------------------------- */
+
+/* Answers a command that never became an operation. */
+static void refuse(struct ul_engine *engine, const struct ul_command *command, int error) {
+    engine->counting_events++;
+    add_event(engine, command->token, command->opcode, -error, 0, 0);
+}
+
+static void cancel(struct ul_engine *engine, uint64_t token) {
+    struct ul_operation *operation = ul_find(engine, token);
+    if (!operation || operation->cancelled)
+        return;
+    operation->cancelled = true;
+    engine->backend->cancel(engine, operation);
+}
+
+static void start(struct ul_engine *engine, const struct ul_command *command) {
+    struct ul_operation *operation = reserve_slot(engine, command->token);
+    if (!operation) {
+        refuse(engine, command, ENOMEM);
+        return;
+    }
+    if (operation->opcode) {
+        refuse(engine, command, EEXIST);
+        return;
+    }
+    *operation = (struct ul_operation){
+        .token = command->token,
+        .address = command->address,
+        .length = command->length,
+        .argument = command->argument,
+        .fd = command->fd,
+        .flags = command->flags,
+        .opcode = (uint8_t)command->opcode,
+        .turn = engine->turn,
+    };
+    engine->shared.in_flight++;
+    engine->backend->start(engine, operation);
+}
+
+static inline bool is_well_formed(const struct ul_command *command) {
+    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_POLL)
+        return false;
+    if (command->opcode == UL_OP_CONNECT && command->length > UL_SOCKADDR_MAX)
+        return false;
+    return !(command->token >> GENERATION_END);
+}
+
+static void take(struct ul_engine *engine, const struct ul_command *command) {
+    if (command->opcode == UL_OP_CANCEL)
+        cancel(engine, command->argument);
+    else if (is_well_formed(command))
+        start(engine, command);
+    else
+        refuse(engine, command, EINVAL);
+}
+
+/* Takes commands in order until there is none left, or no room for what they may answer. */
+static void take_commands(struct ul_engine *engine) {
+    struct ul_shared *shared = &engine->shared;
+    uint32_t taken = 0, count = shared->command_count;
+    while (taken < count && ul_event_room(engine))
+        take(engine, &shared->commands[taken++]);
+    shared->counters.commands += taken;
+    shared->command_count = count - taken;
+    if (shared->command_count)
+        memmove(shared->commands, shared->commands + taken,
+                shared->command_count * sizeof(*shared->commands));
+}
+
+int ul_grow_commands(struct ul_engine *engine) {
+    struct ul_shared *shared = &engine->shared;
+    size_t capacity = (size_t)shared->command_capacity * 2;
+    struct ul_command *commands;
+    if (capacity > UINT32_MAX)
+        return -ENOMEM;
+    commands = realloc(shared->commands, capacity * sizeof(*commands));
+    if (!commands)
+        return -ENOMEM;
+    shared->commands = commands;
+    shared->command_capacity = (uint32_t)capacity;
+    return 0;
+}
+
+/* A turn. ------------------------------------------------------------------------------- */
+
+int ul_turn(struct ul_engine *engine, int64_t timeout_ns) {
+    struct ul_shared *shared = &engine->shared;
+    int error;
+    if (engine->abandoned)
+        return -EBADF;
+    shared->event_count = 0;
+    engine->counting_events = 0;
+    engine->turn++;
+    error = engine->backend->begin(engine);
+    if (error)
+        return error;
+    shared->counters.turns++;
+    shared->buffers_held = 0;
+    take_commands(engine);
+    error = engine->backend->finish(engine, timeout_ns);
+    shared->counters.events += shared->event_count;
+    if (error && !shared->event_count)
+        return error; /* with events, it comes again in the next turn */
+    return (int)shared->event_count;
+}
+
+/* What the backends share. -------------------------------------------------------------- */
+
+/* Moves on over iovecs, also over empty ones: what is left begins with a byte to send. */
+static bool advance_iovecs(struct ul_operation *operation, uint64_t sent) {
+    struct iovec *iovec = (struct iovec *)(uintptr_t)operation->address;
+    while (operation->length && iovec->iov_len <= sent) {
+        sent -= iovec->iov_len;
+        iovec++;
+        operation->length--;
+    }
+    if (operation->length) {
+        iovec->iov_base = (char *)iovec->iov_base + sent;
+        iovec->iov_len -= sent;
+    }
+    operation->address = (uintptr_t)iovec;
+    return !operation->length;
+}
+
+bool ul_send_advance(struct ul_operation *operation, uint64_t sent) {
+    operation->done += sent;
+    if (operation->flags & UL_VECTORED)
+        return advance_iovecs(operation, sent);
+    operation->address += sent;
+    operation->length -= sent;
+    return !operation->length;
+}
+
+bool ul_accept_error_passes(int error) {
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENOPROTOOPT:
+    case ENONET:
+        return true;
+    case EOPNOTSUPP: /* accept(2) lists it here too, but a datagram socket answers it for ever */
+    default:
+        return false;
+    }
+}
+
+/* Open and close. ----------------------------------------------------------------------- */
+
+static void free_engine(struct ul_engine *engine) {
+    if (engine->wake_fd >= 0)
+        close(engine->wake_fd);
+    for (uint32_t page = 0; page < engine->page_count; page++)
+        free(engine->pages[page]);
+    free(engine->pages);
+    free(engine->shared.events);
+    free(engine->shared.commands);
+    free(engine);
+}
+
+static struct ul_engine *new_engine(const struct ul_config *config) {
+    struct ul_engine *engine = calloc(1, sizeof(*engine));
+    uint32_t events = config->event_capacity ? config->event_capacity : EVENTS_DEFAULT;
+    if (!engine)
+        return NULL;
+    engine->wake_fd = -1;
+    engine->event_capacity = events < EVENTS_MIN ? EVENTS_MIN : events;
+    engine->shared.command_capacity = COMMANDS_AT_OPEN;
+    engine->shared.events = calloc(engine->event_capacity, sizeof(struct ul_event));
+    engine->shared.commands = calloc(COMMANDS_AT_OPEN, sizeof(struct ul_command));
+    if (engine->shared.events && engine->shared.commands)
+        return engine;
+    free_engine(engine);
+    return NULL;
+}
+
+static int open_backend(struct ul_engine *engine, const struct ul_config *config) {
+    return config->features & UL_FEATURE_IO_URING ? ul_uring_open(engine, config)
+                                                  : ul_epoll_open(engine, config);
+}
+
+int ul_open(const struct ul_config *config, struct ul_engine **engine) {
+    struct ul_engine *opened = new_engine(config);
+    int error;
+    if (!opened)
+        return -ENOMEM;
+    opened->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    error = opened->wake_fd < 0 ? -errno : open_backend(opened, config);
+    if (error) {
+        free_engine(opened);
+        return error;
+    }
+    *engine = opened;
+    return 0;
+}
+
+struct ul_shared *ul_shared_of(struct ul_engine *engine) {
+    return &engine->shared;
+}
+
+int ul_wake_descriptor(struct ul_engine *engine) {
+    return engine->wake_fd;
+}
+
+void ul_close(struct ul_engine *engine) {
+    engine->backend->close(engine);
+    free_engine(engine);
+}
+
+void ul_abandon(struct ul_engine *engine) {
+    if (engine->abandoned)
+        return;
+    engine->abandoned = true;
+    engine->backend->abandon(engine);
+    close(engine->wake_fd);
+    engine->wake_fd = -1;
+}

@@ -1,0 +1,476 @@
+/* epoll.c - the readiness engine: the contract of engine.h where io_uring cannot be used.
+ *
+ * Facts. epoll tells which descriptors are ready, not what was done. It is level-triggered
+ * here: what was not used up is reported again, in turn with the others, so an operation
+ * may stop half-way without losing anything, and one system call for each report will do.
+ * A registration belongs to the pair (open file, number). It goes when the last reference
+ * to the file goes, not with close(fd): with a duplicate, or a child after fork, it stays
+ * and reports under a number that may by then be another's.
+ *
+ * Decisions. One registration for each descriptor, for all operations that wait for it,
+ * changed only when one begins or ends to wait. An operation that can be tried at once is,
+ * so that an echo (a receive that goes on, sends that complete) makes no epoll_ctl at all.
+ * A registration goes before the final event of its last operation is given, as Python may
+ * close the descriptor after that. Beginning to wait always asks the kernel (EPOLL_CTL_MOD
+ * answers ENOENT for another file), and each registration has a generation that its reports
+ * carry; so a number that was closed too early and used again is noticed, the operations
+ * left behind end with EBADF, and none of them touches the new file.
+ *
+ * Refused: edge-triggered reports (each must be used up to EAGAIN: one more system call for
+ * each message, and a flooder holds the turn) and EPOLLONESHOT (epoll_ctl for each message).
+ */
+#include "epoll.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441 /* Linux 5.11; the same number wherever it matters */
+#endif
+
+enum { DESCRIPTORS_AT_OPEN = 256, NS_PER_MS = 1000000 };
+
+/* In reports of the wake descriptor. Other generations stay below. */
+static const uint32_t WAKE_GENERATION = UINT32_MAX;
+
+enum phase {
+    PHASE_TRIED = 0, /* in no list */
+    PHASE_WAITING,   /* in its descriptor's list */
+    PHASE_ANSWERED,  /* its result is in `argument`; it waits for room in events[] */
+};
+
+/* Lists of operations. first->prior is the last one, last->next is NULL. ------------------ */
+
+static void list_append(struct ul_operation **first, struct ul_operation *operation) {
+    operation->next = NULL;
+    if (*first) {
+        operation->prior = (*first)->prior;
+        operation->prior->next = operation;
+        (*first)->prior = operation;
+    } else {
+        operation->prior = operation;
+        *first = operation;
+    }
+}
+
+static void list_remove(struct ul_operation **first, struct ul_operation *operation) {
+    struct ul_operation *next = operation->next, *prior = operation->prior;
+    if (*first == operation)
+        *first = next;
+    else
+        prior->next = next;
+    if (next)
+        next->prior = prior;
+    else if (*first)
+        (*first)->prior = prior;
+}
+
+/* Final events. -------------------------------------------------------------------------- */
+
+static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
+                        int64_t result) {
+    bool is_failed_send = operation->opcode == UL_OP_SEND && result < 0;
+    ul_finish(engine, operation, result, is_failed_send ? operation->done : 0);
+}
+
+/* The operation is in no list and its descriptor's registration is settled, or about to be
+ * before this turn ends. A result without room is kept: the work has been done. */
+static void answer(struct ul_engine *engine, struct ul_operation *operation, int64_t result) {
+    struct ul_readiness *readiness = engine->state;
+    if (ul_event_room(engine)) {
+        finish_with(engine, operation, result);
+        return;
+    }
+    operation->phase = PHASE_ANSWERED;
+    operation->argument = (uint64_t)result;
+    list_append(&readiness->answered, operation);
+}
+
+static void give_answered(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    struct ul_operation *operation;
+    while ((operation = readiness->answered) && ul_event_room(engine)) {
+        list_remove(&readiness->answered, operation);
+        finish_with(engine, operation, (int64_t)operation->argument);
+    }
+}
+
+/* Registrations. ------------------------------------------------------------------------- */
+
+static int control(struct ul_readiness *readiness, int request, int fd,
+                   const struct ul_descriptor *descriptor, uint32_t interest) {
+    struct epoll_event event = {
+        .events = interest,
+        .data.u64 = (uint64_t)descriptor->generation << 32 | (uint32_t)fd,
+    };
+    return epoll_ctl(readiness->epoll_fd, request, fd, &event) < 0 ? -errno : 0;
+}
+
+/* No memory for a number that is not open: it may be as large as it likes. */
+static bool is_descriptor(const struct ul_readiness *readiness, int fd) {
+    return fd >= 0 &&
+           ((uint32_t)fd < readiness->descriptor_count || fcntl(fd, F_GETFD) >= 0);
+}
+
+/* The table's entry for fd, or NULL when there is no memory for it. */
+static struct ul_descriptor *descriptor_of(struct ul_readiness *readiness, int fd) {
+    uint32_t count = readiness->descriptor_count;
+    if ((uint32_t)fd < count)
+        return &readiness->descriptors[fd];
+    while (count <= (uint32_t)fd)
+        count *= 2;
+    struct ul_descriptor *descriptors =
+        realloc(readiness->descriptors, count * sizeof(*descriptors));
+    if (!descriptors)
+        return NULL;
+    size_t added = count - readiness->descriptor_count;
+    memset(descriptors + readiness->descriptor_count, 0, added * sizeof(*descriptors));
+    readiness->descriptors = descriptors;
+    readiness->descriptor_count = count;
+    return &descriptors[fd];
+}
+
+/* The file these operations wait for is no longer under their number. */
+static void strand(struct ul_engine *engine, struct ul_descriptor *descriptor) {
+    struct ul_operation *operation;
+    descriptor->interest = 0;
+    while ((operation = descriptor->first)) {
+        list_remove(&descriptor->first, operation);
+        answer(engine, operation, -EBADF);
+    }
+}
+
+static int add_wake(struct ul_engine *engine) {
+    struct ul_descriptor wake = {.generation = WAKE_GENERATION};
+    return control(engine->state, EPOLL_CTL_ADD, engine->wake_fd, &wake, EPOLLIN);
+}
+
+static int add_registration(struct ul_readiness *readiness, int fd,
+                            struct ul_descriptor *descriptor, uint32_t interest) {
+    descriptor->generation = (descriptor->generation + 1) & INT32_MAX;
+    int error = control(readiness, EPOLL_CTL_ADD, fd, descriptor, interest);
+    if (error == -EEXIST) /* a duplicate kept the file, and now has its old number again */
+        error = control(readiness, EPOLL_CTL_MOD, fd, descriptor, interest);
+    descriptor->interest = error ? 0 : interest;
+    return error;
+}
+
+/* Registers what one more operation waits for. 0 or -errno. */
+static int widen(struct ul_engine *engine, int fd, struct ul_descriptor *descriptor,
+                 uint32_t wanted) {
+    uint32_t interest = descriptor->interest | wanted;
+    if (!descriptor->interest)
+        return add_registration(engine->state, fd, descriptor, interest);
+    if (control(engine->state, EPOLL_CTL_MOD, fd, descriptor, interest)) {
+        strand(engine, descriptor);
+        return add_registration(engine->state, fd, descriptor, wanted);
+    }
+    descriptor->interest = interest;
+    return 0;
+}
+
+/* Brings the registration in line with those that still wait. */
+static void settle(struct ul_engine *engine, int fd, struct ul_descriptor *descriptor) {
+    uint32_t interest = 0;
+    for (struct ul_operation *waiter = descriptor->first; waiter; waiter = waiter->next)
+        interest |= ul_epoll_interest(waiter);
+    if (interest == descriptor->interest || !descriptor->interest)
+        return;
+    descriptor->interest = interest;
+    /* DEL fails only for a file that went away, and then its registration went with it. */
+    if (!interest)
+        control(engine->state, EPOLL_CTL_DEL, fd, descriptor, 0);
+    else if (control(engine->state, EPOLL_CTL_MOD, fd, descriptor, interest))
+        strand(engine, descriptor);
+}
+
+/* epoll takes no regular files and directories (EPERM): they are always ready. */
+static int64_t resume_unpollable(struct ul_engine *engine, struct ul_operation *operation) {
+    uint32_t wanted = ul_epoll_interest(operation);
+    int ready = ul_poll_now(operation->fd, wanted);
+    return ready < 0 ? ready : ul_epoll_resume(engine, operation, (uint32_t)ready);
+}
+
+/* Puts the operation among those that wait for its descriptor. UL_STEP_WAITS, or the final
+ * result where it cannot wait. */
+static int64_t join(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_readiness *readiness = engine->state;
+    int fd = operation->fd;
+    if (!is_descriptor(readiness, fd))
+        return -EBADF;
+    struct ul_descriptor *descriptor = descriptor_of(readiness, fd);
+    if (!descriptor)
+        return -ENOMEM;
+    int64_t result = widen(engine, fd, descriptor, ul_epoll_interest(operation));
+    if (result == -EPERM)
+        result = resume_unpollable(engine, operation);
+    if (result != 0 && result != UL_STEP_WAITS)
+        return result;
+    operation->phase = PHASE_WAITING;
+    list_append(&descriptor->first, operation);
+    return UL_STEP_WAITS;
+}
+
+/* The backend's calls, up to the wait. --------------------------------------------------- */
+
+static int begin(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    readiness->scratch.used = 0;
+    readiness->woken = false;
+    give_answered(engine);
+    return 0;
+}
+
+static void start(struct ul_engine *engine, struct ul_operation *operation) {
+    int64_t result = ul_epoll_try(engine, operation);
+    if (result == UL_STEP_WAITS)
+        result = join(engine, operation);
+    if (result != UL_STEP_WAITS)
+        answer(engine, operation, result);
+}
+
+static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_readiness *readiness = engine->state;
+    struct ul_descriptor *descriptor = &readiness->descriptors[operation->fd];
+    if (operation->phase == PHASE_ANSWERED)
+        return; /* too late: its true result is on the way */
+    list_remove(&descriptor->first, operation);
+    settle(engine, operation->fd, descriptor);
+    answer(engine, operation, -ECANCELED);
+}
+
+/* Serving reports. ----------------------------------------------------------------------- */
+
+/* A registration that reports though its number is closed or another file's: a duplicate
+ * keeps the file open, and epoll_ctl cannot name it any more. It would report for ever.
+ * Only a new epoll set is free of it. Without one (EMFILE) the next report tries again. */
+static void renew_epoll(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    int fresh_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fresh_fd < 0)
+        return;
+    close(readiness->epoll_fd);
+    readiness->epoll_fd = fresh_fd;
+    add_wake(engine);
+    for (uint32_t fd = 0; fd < readiness->descriptor_count; fd++) {
+        struct ul_descriptor *descriptor = &readiness->descriptors[fd];
+        uint32_t interest = descriptor->interest;
+        if (interest && control(readiness, EPOLL_CTL_ADD, (int)fd, descriptor, interest))
+            strand(engine, descriptor);
+    }
+}
+
+/* Whom a report is for, or NULL. */
+static struct ul_descriptor *reported(struct ul_readiness *readiness,
+                                      const struct epoll_event *report) {
+    uint32_t fd = (uint32_t)report->data.u64;
+    struct ul_descriptor *descriptor = &readiness->descriptors[fd];
+    bool is_current = descriptor->generation == (uint32_t)(report->data.u64 >> 32);
+    return is_current && descriptor->first ? descriptor : NULL;
+}
+
+/* False where the operation has to be served again in the next turn. */
+static bool resume(struct ul_engine *engine, struct ul_descriptor *descriptor,
+                   struct ul_operation *operation, uint32_t ready) {
+    if (!(ready & ul_epoll_interest(operation)))
+        return true;
+    int64_t result = ul_epoll_resume(engine, operation, ready);
+    if (result == UL_STEP_WAITS || result == UL_STEP_PUT_OFF)
+        return result == UL_STEP_WAITS;
+    list_remove(&descriptor->first, operation);
+    answer(engine, operation, result);
+    return true;
+}
+
+static void take_wake(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    uint64_t wakes;
+    ssize_t size = read(engine->wake_fd, &wakes, sizeof(wakes));
+    (void)size; /* nothing to read: somebody else took it, but somebody did write it */
+    readiness->woken = true;
+}
+
+static bool serve_report(struct ul_engine *engine, const struct epoll_event *report) {
+    if (report->data.u64 >> 32 == WAKE_GENERATION) {
+        take_wake(engine);
+        return true;
+    }
+    struct ul_descriptor *descriptor = reported(engine->state, report);
+    if (!descriptor) {
+        renew_epoll(engine);
+        return true;
+    }
+    bool is_served = true;
+    struct ul_operation *next;
+    for (struct ul_operation *waiter = descriptor->first; waiter; waiter = next) {
+        next = waiter->next;
+        is_served &= resume(engine, descriptor, waiter, report->events);
+    }
+    settle(engine, (int)(uint32_t)report->data.u64, descriptor);
+    return is_served;
+}
+
+/* Serves the first `count` reports and keeps those that this turn has no room for. They are
+ * the first of the next turn, so that the last descriptors starve as little as the first. */
+static void serve(struct ul_engine *engine, uint32_t count) {
+    struct ul_readiness *readiness = engine->state;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!serve_report(engine, &readiness->reports[i]))
+            readiness->reports[kept++] = readiness->reports[i];
+    readiness->kept_count = kept;
+}
+
+/* Kept reports are a turn old: their descriptors may be drained, or waited for no more. */
+static uint32_t look_again(struct ul_readiness *readiness) {
+    uint32_t ready_count = 0;
+    for (uint32_t i = 0; i < readiness->kept_count; i++) {
+        struct epoll_event report = readiness->reports[i];
+        struct ul_descriptor *descriptor = reported(readiness, &report);
+        int fd = (int)(uint32_t)report.data.u64;
+        int ready = descriptor ? ul_poll_now(fd, descriptor->interest) : 0;
+        if (ready <= 0)
+            continue;
+        report.events = (uint32_t)ready;
+        readiness->reports[ready_count++] = report;
+    }
+    return ready_count;
+}
+
+/* Waiting. ------------------------------------------------------------------------------- */
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* The deadline of a wait: 0 and negative timeouts stand for themselves. */
+static int64_t deadline_after(int64_t timeout_ns) {
+    if (timeout_ns <= 0)
+        return timeout_ns;
+    int64_t now = now_ns();
+    return timeout_ns < INT64_MAX - now ? now + timeout_ns : INT64_MAX;
+}
+
+static int64_t time_left(int64_t deadline_ns) {
+    if (deadline_ns <= 0)
+        return deadline_ns;
+    int64_t left = deadline_ns - now_ns();
+    return left > 0 ? left : 0;
+}
+
+/* epoll_pwait2, in nanoseconds. By number, as a C library may be older than the kernel. */
+static int wait_ns(struct ul_readiness *readiness, int64_t timeout_ns) {
+    struct {
+        int64_t seconds, nanoseconds;
+    } timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    return (int)syscall(SYS_epoll_pwait2, readiness->epoll_fd, readiness->reports,
+                        UL_REPORTS_MAX, timeout_ns < 0 ? NULL : &timeout, NULL, (size_t)0);
+}
+
+/* epoll_wait, in milliseconds. Rounded up, so that no timer fires early. */
+static int wait_ms(struct ul_readiness *readiness, int64_t timeout_ns) {
+    int64_t timeout_ms = -1;
+    if (timeout_ns >= 0)
+        timeout_ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS != 0);
+    if (timeout_ms > INT_MAX)
+        timeout_ms = INT_MAX;
+    return epoll_wait(readiness->epoll_fd, readiness->reports, UL_REPORTS_MAX, (int)timeout_ms);
+}
+
+/* Waits for reports and serves them. 0 or -errno. */
+static int wait_and_serve(struct ul_engine *engine, int64_t timeout_ns) {
+    struct ul_readiness *readiness = engine->state;
+    engine->shared.counters.enters++;
+    int count = readiness->has_pwait2 ? wait_ns(readiness, timeout_ns)
+                                      : wait_ms(readiness, timeout_ns);
+    if (count < 0)
+        return -errno;
+    engine->shared.counters.completions += (uint32_t)count;
+    serve(engine, (uint32_t)count);
+    return 0;
+}
+
+static bool is_turn_over(const struct ul_engine *engine) {
+    const struct ul_readiness *readiness = engine->state;
+    return engine->counting_events || readiness->woken || readiness->kept_count ||
+           !ul_event_room(engine);
+}
+
+/* Kept reports are served without looking for new ones: those would come twice. There are
+ * fewer of them each turn, so a wake-up and the others wait for a few turns at most. */
+static int finish(struct ul_engine *engine, int64_t timeout_ns) {
+    struct ul_readiness *readiness = engine->state;
+    int64_t deadline_ns = deadline_after(timeout_ns);
+    if (readiness->kept_count) {
+        serve(engine, look_again(readiness));
+        if (is_turn_over(engine))
+            return 0;
+    }
+    do {
+        int64_t left_ns = is_turn_over(engine) ? 0 : time_left(deadline_ns);
+        int error = wait_and_serve(engine, left_ns);
+        if (error)
+            return error == -EINTR ? 0 : error;
+    } while (!is_turn_over(engine) && time_left(deadline_ns));
+    return 0;
+}
+
+/* Open and close. ------------------------------------------------------------------------ */
+
+static void abandon(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    if (readiness->epoll_fd >= 0)
+        close(readiness->epoll_fd);
+    readiness->epoll_fd = -1;
+}
+
+static void close_readiness(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    abandon(engine);
+    ul_scratch_close(&readiness->scratch);
+    free(readiness->descriptors);
+    free(readiness);
+}
+
+static int open_readiness(struct ul_engine *engine, const struct ul_config *config) {
+    struct ul_readiness *readiness = engine->state;
+    readiness->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (readiness->epoll_fd < 0)
+        return -errno;
+    readiness->descriptors = calloc(DESCRIPTORS_AT_OPEN, sizeof(*readiness->descriptors));
+    if (!readiness->descriptors)
+        return -ENOMEM;
+    readiness->descriptor_count = DESCRIPTORS_AT_OPEN;
+    readiness->has_pwait2 = wait_ns(readiness, 0) == 0;
+    int error = add_wake(engine);
+    return error ? error : ul_scratch_open(&readiness->scratch, config);
+}
+
+static const struct ul_backend epoll_backend = {
+    .start = start,
+    .cancel = cancel,
+    .begin = begin,
+    .finish = finish,
+    .close = close_readiness,
+    .abandon = abandon,
+};
+
+int ul_epoll_open(struct ul_engine *engine, const struct ul_config *config) {
+    struct ul_readiness *readiness = calloc(1, sizeof(*readiness));
+    if (!readiness)
+        return -ENOMEM;
+    readiness->epoll_fd = -1;
+    engine->state = readiness;
+    engine->backend = &epoll_backend;
+    int error = open_readiness(engine, config);
+    if (error)
+        close_readiness(engine);
+    return error;
+}

@@ -1,0 +1,244 @@
+/* epoll_operations.c - what each operation does to its descriptor once that is ready.
+ *
+ * A step is one try: it completes, or must wait, or (ACCEPT, RECV) gives events and goes
+ * on. Nothing here waits, and nothing here knows the other operations.
+ *
+ * Descriptors may be blocking or not; no step may ever block the loop. recv(2) and send(2)
+ * are told so call by call (MSG_DONTWAIT). accept(2) and connect(2) have no such flag and
+ * heed O_NONBLOCK only, so for a blocking descriptor it is set around the call. It belongs
+ * to the open file: another process that shares the file could see it for these few
+ * microseconds. Asking poll(2) first instead would not do: between the two calls the other
+ * process may take the connection, and accept(2) would sleep.
+ */
+#include "epoll.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+_Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI &&
+                   EPOLLERR == POLLERR && EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP,
+               "masks of poll(2) are passed to epoll as they are");
+
+enum {
+    RECEIVE_BUFFERS = 4, /* 4 x 256 KiB stay within a second-level cache */
+    RECEIVE_BYTES = 256 * 1024,
+    PIECE_ALIGNMENT = 64, /* a cache line: memcpy out of the scratch starts aligned */
+    ACCEPTS_MAX = 64,     /* connections of one listener in one turn */
+    SENDS_MAX = 16,       /* system calls of one SEND in one step */
+};
+
+static const uint32_t ALWAYS_REPORTED = EPOLLERR | EPOLLHUP;
+
+int ul_scratch_open(struct ul_scratch *scratch, const struct ul_config *config) {
+    size_t count = config->buffer_count ? config->buffer_count : RECEIVE_BUFFERS;
+    scratch->piece_max = config->buffer_bytes ? config->buffer_bytes : RECEIVE_BYTES;
+    scratch->piece_min = (scratch->piece_max + 3) / 4;
+    scratch->size = count * scratch->piece_max;
+    scratch->used = 0;
+    scratch->bytes = malloc(scratch->size);
+    return scratch->bytes ? 0 : -ENOMEM;
+}
+
+void ul_scratch_close(struct ul_scratch *scratch) {
+    free(scratch->bytes);
+    scratch->bytes = NULL;
+}
+
+static size_t scratch_left(const struct ul_scratch *scratch) {
+    size_t left = scratch->size - scratch->used;
+    return left < scratch->piece_max ? left : scratch->piece_max;
+}
+
+static void scratch_take(struct ul_scratch *scratch, size_t bytes) {
+    size_t used = (scratch->used + bytes + PIECE_ALIGNMENT - 1) / PIECE_ALIGNMENT;
+    used *= PIECE_ALIGNMENT;
+    scratch->used = used < scratch->size ? used : scratch->size;
+}
+
+uint32_t ul_epoll_interest(const struct ul_operation *operation) {
+    switch (operation->opcode) {
+    case UL_OP_POLL:
+        return (uint32_t)operation->argument | ALWAYS_REPORTED;
+    case UL_OP_SEND:
+    case UL_OP_CONNECT:
+        return EPOLLOUT | ALWAYS_REPORTED;
+    default:
+        return EPOLLIN | ALWAYS_REPORTED;
+    }
+}
+
+static bool not_now(int error) {
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+int ul_poll_now(int fd, uint32_t mask) {
+    struct pollfd entry = {.fd = fd, .events = (short)mask};
+    if (poll(&entry, 1, 0) < 0)
+        return errno == EINTR ? 0 : -errno;
+    return entry.revents & POLLNVAL ? -EBADF : entry.revents;
+}
+
+/* Makes fd non-blocking; answers its flags before, for blocking_restore(), or -errno. */
+static int blocking_suspend(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
+        return -errno;
+    return flags;
+}
+
+static void blocking_restore(int fd, int flags) {
+    if (!(flags & O_NONBLOCK))
+        fcntl(fd, F_SETFL, flags);
+}
+
+/* One recv for each report, however much is there: a flooder gets its piece and the others
+ * get theirs. What is left is reported again. */
+static int64_t receive(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_readiness *readiness = engine->state;
+    struct ul_scratch *scratch = &readiness->scratch;
+    size_t left = scratch_left(scratch);
+    if (ul_event_room(engine) == 0)
+        return UL_STEP_PUT_OFF;
+    if (left < scratch->piece_min) {
+        engine->shared.counters.buffer_shortages++;
+        return UL_STEP_PUT_OFF;
+    }
+    uint8_t *piece = scratch->bytes + scratch->used;
+    engine->shared.counters.submissions++;
+    ssize_t received = recv(operation->fd, piece, left, MSG_DONTWAIT);
+    if (received < 0)
+        return not_now(errno) ? UL_STEP_WAITS : -errno;
+    if (received == 0)
+        return 0;
+    scratch_take(scratch, (size_t)received);
+    ul_give(engine, operation, received, (uint64_t)(uintptr_t)piece);
+    return UL_STEP_WAITS;
+}
+
+/* Takes one connection. UL_STEP_PUT_OFF: there may be more; anything else ends the loop. */
+static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operation) {
+    engine->shared.counters.submissions++;
+    int fd = accept4(operation->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        ul_give(engine, operation, fd, 0);
+        return UL_STEP_PUT_OFF;
+    }
+    if (not_now(errno))
+        return UL_STEP_WAITS;
+    return ul_accept_error_passes(errno) ? UL_STEP_PUT_OFF : -errno;
+}
+
+static int64_t accept_all(struct ul_engine *engine, struct ul_operation *operation) {
+    int flags = blocking_suspend(operation->fd);
+    if (flags < 0)
+        return flags;
+    int64_t result = UL_STEP_PUT_OFF;
+    for (int i = 0; i < ACCEPTS_MAX && result == UL_STEP_PUT_OFF && ul_event_room(engine); i++)
+        result = accept_one(engine, operation);
+    blocking_restore(operation->fd, flags);
+    return result;
+}
+
+static ssize_t send_some(const struct ul_operation *operation) {
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    void *memory = (void *)(uintptr_t)operation->address;
+    if (!(operation->flags & UL_VECTORED))
+        return send(operation->fd, memory, operation->length, flags);
+    size_t count = operation->length < IOV_MAX ? operation->length : IOV_MAX;
+    struct msghdr message = {.msg_iov = memory, .msg_iovlen = count};
+    return sendmsg(operation->fd, &message, flags);
+}
+
+/* A short send means that the socket is full: wait, do not ask for the EAGAIN. Only more
+ * iovecs than one sendmsg takes are a reason to send again at once; even then not for
+ * ever, as a quick reader could hold the loop here. */
+static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation) {
+    for (int i = 0; i < SENDS_MAX; i++) {
+        bool offers_all = !(operation->flags & UL_VECTORED) || operation->length <= IOV_MAX;
+        engine->shared.counters.submissions++;
+        ssize_t sent = send_some(operation);
+        if (sent < 0)
+            return not_now(errno) ? UL_STEP_WAITS : -errno;
+        if (ul_send_advance(operation, (uint64_t)sent))
+            return (int64_t)operation->done;
+        if (offers_all)
+            break;
+    }
+    return UL_STEP_WAITS;
+}
+
+/* EAGAIN is final: a Unix socket says so when the listener's backlog is full, and then
+ * nothing goes on in the background and no readiness will tell of room (an unconnected
+ * Unix socket always polls writable). asyncio takes it for "in progress", finds the socket
+ * writable with no error and reports a connection that does not exist; here the caller
+ * gets a BlockingIOError and may try again, as with a blocking socket's EAGAIN after
+ * SO_SNDTIMEO. */
+static int64_t connect_begin(struct ul_engine *engine, struct ul_operation *operation) {
+    int flags = blocking_suspend(operation->fd);
+    if (flags < 0)
+        return flags;
+    engine->shared.counters.submissions++;
+    const struct sockaddr *address = (const struct sockaddr *)(uintptr_t)operation->address;
+    int error = 0;
+    if (connect(operation->fd, address, (socklen_t)operation->length) < 0)
+        error = errno;
+    blocking_restore(operation->fd, flags);
+    return error == EINPROGRESS || error == EINTR ? UL_STEP_WAITS : -error;
+}
+
+static int64_t connect_end(struct ul_engine *engine, struct ul_operation *operation) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    engine->shared.counters.submissions++;
+    if (getsockopt(operation->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        return -errno;
+    return -error;
+}
+
+static int64_t poll_end(const struct ul_operation *operation, uint32_t ready) {
+    uint32_t seen = ready & ul_epoll_interest(operation);
+    return seen ? (int64_t)seen : UL_STEP_WAITS;
+}
+
+/* Writable is what a descriptor mostly is, so asking costs less than a registration that
+ * is undone in the same turn. Readable is what it mostly is not when somebody asks. */
+static int64_t poll_begin(struct ul_engine *engine, const struct ul_operation *operation) {
+    if (!(operation->argument & POLLOUT))
+        return UL_STEP_WAITS;
+    engine->shared.counters.submissions++;
+    int ready = ul_poll_now(operation->fd, (uint32_t)operation->argument);
+    return ready < 0 ? ready : poll_end(operation, (uint32_t)ready);
+}
+
+int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
+    switch (operation->opcode) {
+    case UL_OP_SEND:
+        return send_all(engine, operation);
+    case UL_OP_CONNECT:
+        return connect_begin(engine, operation);
+    case UL_OP_POLL:
+        return poll_begin(engine, operation);
+    default:
+        return UL_STEP_WAITS;
+    }
+}
+
+int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation,
+                        uint32_t ready) {
+    switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return accept_all(engine, operation);
+    case UL_OP_RECV:
+        return receive(engine, operation);
+    case UL_OP_SEND:
+        return send_all(engine, operation);
+    case UL_OP_CONNECT:
+        return connect_end(engine, operation);
+    default:
+        return poll_end(operation, ready);
+    }
+}

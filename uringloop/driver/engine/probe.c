@@ -1,0 +1,213 @@
+/* probe.c - what this kernel and this process allow, found by trying.
+ *
+ * Versions and feature bits tell what a kernel was built with, not what a seccomp filter, a
+ * sysctl or a bug leaves of it. So each trial opens a real engine, small, and lets it do what
+ * a loop would. One feature is added at a time to those that passed; so what is found has
+ * been tried together.
+ *
+ * An engine hides whether the kernel really did what a feature means, because it has a
+ * stand-in for everything. Two things give it away: a multishot request needs no further
+ * submission, and incremental pieces lie side by side.
+ */
+#include "uring.h"
+
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+    WAIT_NS = 20000000,
+    WAITS_MAX = 10, /* a signal may end one early */
+    TOKEN = 1,
+    PIECE_BYTES = 5,
+};
+
+static const char PIECES[2][PIECE_BYTES] = {"hello", "again"};
+
+static const struct ul_config SMALL = {
+    .sq_entries = 8,
+    .cq_entries = 16,
+    .event_capacity = 8,
+    .buffer_count = 2,
+    .buffer_bytes = 4096,
+};
+
+/* Turns until there is an event; the first one is the answer. 0 or -errno. */
+static int await_event(struct ul_engine *engine, struct ul_event *event) {
+    for (int waits = 0; waits < WAITS_MAX; waits++) {
+        int count = ul_turn(engine, WAIT_NS);
+        if (count < 0)
+            return count;
+        if (count) {
+            *event = engine->shared.events[0];
+            return event->result < 0 ? (int)event->result : 0;
+        }
+    }
+    return -ETIMEDOUT;
+}
+
+/* Starts an operation that goes on, and hands it to the kernel. */
+static int begin_operation(struct ul_engine *engine, enum ul_opcode opcode, int fd) {
+    struct ul_shared *shared = &engine->shared;
+    int count;
+    shared->commands[shared->command_count++] = (struct ul_command){
+        .token = TOKEN,
+        .fd = fd,
+        .opcode = opcode,
+    };
+    count = ul_turn(engine, 0);
+    return count > 0 ? (int)shared->events[0].result : count;
+}
+
+static int receive_piece(struct ul_engine *engine, int peer, const char *piece,
+                         uint64_t *address) {
+    struct ul_event event;
+    int error;
+    if (send(peer, piece, PIECE_BYTES, MSG_NOSIGNAL) != PIECE_BYTES)
+        return -errno;
+    error = await_event(engine, &event);
+    if (error)
+        return error;
+    *address = event.address;
+    if (event.result != PIECE_BYTES ||
+        memcmp((const char *)(uintptr_t)event.address, piece, PIECE_BYTES))
+        return -EBADMSG;
+    return 0;
+}
+
+static int receive_on(struct ul_engine *engine, const int pair[2]) {
+    uint32_t features = engine->shared.features;
+    uint64_t addresses[2], submissions;
+    int error = begin_operation(engine, UL_OP_RECV, pair[0]);
+    submissions = engine->shared.counters.submissions;
+    for (int piece = 0; piece < 2 && !error; piece++)
+        error = receive_piece(engine, pair[1], PIECES[piece], &addresses[piece]);
+    if (error)
+        return error;
+    if (features & UL_FEATURE_MULTISHOT_RECV && engine->shared.counters.submissions > submissions)
+        return -EOPNOTSUPP;
+    if (features & UL_FEATURE_INCREMENTAL_BUFFERS && addresses[1] != addresses[0] + PIECE_BYTES)
+        return -EOPNOTSUPP;
+    return 0;
+}
+
+static int accept_one(struct ul_engine *engine, const struct sockaddr_un *name, socklen_t size) {
+    struct ul_event event;
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error;
+    if (client < 0)
+        return -errno;
+    error = connect(client, (const struct sockaddr *)name, size) ? -errno : 0;
+    if (!error)
+        error = await_event(engine, &event);
+    if (!error)
+        close((int)event.result);
+    close(client);
+    return error;
+}
+
+static int accept_on(struct ul_engine *engine, int listener) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof(name);
+    uint64_t submissions;
+    int error;
+    /* A name without bytes lets the kernel choose one that is in no file system. */
+    if (bind(listener, (struct sockaddr *)&name, sizeof(name.sun_family)) ||
+        listen(listener, 2) || getsockname(listener, (struct sockaddr *)&name, &size))
+        return -errno;
+    error = begin_operation(engine, UL_OP_ACCEPT, listener);
+    submissions = engine->shared.counters.submissions;
+    for (int connection = 0; connection < 2 && !error; connection++)
+        error = accept_one(engine, &name, size);
+    if (!error && engine->shared.counters.submissions > submissions)
+        return -EOPNOTSUPP;
+    return error;
+}
+
+/* The descriptors outlive the engine, as its operations need. */
+
+static int try_receive(struct ul_engine *engine) {
+    int pair[2];
+    int error;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+        error = -errno;
+        ul_close(engine);
+        return error;
+    }
+    error = receive_on(engine, pair);
+    ul_close(engine);
+    close(pair[0]);
+    close(pair[1]);
+    return error;
+}
+
+static int try_accept(struct ul_engine *engine) {
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = listener < 0 ? -errno : accept_on(engine, listener);
+    ul_close(engine);
+    if (listener >= 0)
+        close(listener);
+    return error;
+}
+
+/* The first turn enables the ring and submits the poll for the wake descriptor. */
+static int try_turn(struct ul_engine *engine, enum ul_probe_step *step) {
+    int result = ul_turn(engine, 0);
+    *step = engine->shared.counters.enters ? UL_PROBE_ENTER : UL_PROBE_REGISTER;
+    if (result < 0)
+        return result;
+    return engine->shared.counters.submissions ? 0 : -EBUSY;
+}
+
+static int try_features(uint32_t features, enum ul_probe_step *step) {
+    struct ul_config config = SMALL;
+    struct ul_engine *engine;
+    int error;
+    config.features = features;
+    *step = UL_PROBE_SETUP;
+    error = ul_open(&config, &engine);
+    if (error)
+        return error;
+    error = try_turn(engine, step);
+    if (!error && engine->shared.features != features)
+        error = -EOPNOTSUPP;
+    if (error) {
+        ul_close(engine);
+        return error;
+    }
+    *step = UL_PROBE_OPERATION;
+    return features & UL_FEATURE_MULTISHOT_ACCEPT ? try_accept(engine) : try_receive(engine);
+}
+
+static int ask_kernel(struct ul_probe_result *result) {
+    struct io_uring_params params = {0};
+    int fd = io_uring_setup(2, &params);
+    if (fd < 0)
+        return fd;
+    close(fd);
+    result->kernel_features = params.features;
+    return 0;
+}
+
+void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
+    enum ul_probe_step step = UL_PROBE_SETUP;
+    uint32_t features = UL_FEATURE_IO_URING;
+    int error;
+    *result = (struct ul_probe_result){.step = step};
+    if (disabled & UL_FEATURE_IO_URING)
+        return;
+    error = ask_kernel(result);
+    if (!error)
+        error = try_features(features, &step);
+    if (error) {
+        result->step = step;
+        result->error = -error;
+        return;
+    }
+    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_MULTISHOT_ACCEPT;
+         feature <<= 1)
+        if (!(disabled & feature) && !try_features(features | feature, &step))
+            features |= feature;
+    result->features = features;
+    result->step = UL_PROBE_DONE;
+}

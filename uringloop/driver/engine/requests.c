@@ -1,0 +1,187 @@
+/* requests.c - an operation as the SQE that asks the kernel for it.
+ *
+ * Each function fills one SQE and does nothing else. The kernel reads what an SQE names
+ * (message header, sockaddr, iovecs) when it takes the SQE, and keeps a copy
+ * (IORING_FEAT_SUBMIT_STABLE); until then it must stay where it is.
+ */
+#include "uring.h"
+
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    SEND_BYTES_MAX = 1 << 30, /* one request answers with an int */
+    ADDRESSES_IN_BLOCK = 32,
+};
+
+/* Copied addresses. --------------------------------------------------------------------- */
+
+struct ul_address_block {
+    struct ul_address_block *next;
+    struct ul_address addresses[ADDRESSES_IN_BLOCK];
+};
+
+static bool add_addresses(struct ul_uring *uring) {
+    struct ul_address_block *block = calloc(1, sizeof(*block));
+    if (!block)
+        return false;
+    block->next = uring->address_blocks;
+    uring->address_blocks = block;
+    for (int index = 0; index < ADDRESSES_IN_BLOCK; index++) {
+        block->addresses[index].next = uring->free_addresses;
+        uring->free_addresses = &block->addresses[index];
+    }
+    return true;
+}
+
+bool ul_request_copy_address(struct ul_uring *uring, struct ul_operation *operation) {
+    struct ul_address *address;
+    operation->argument = 0;
+    if (!uring->free_addresses && !add_addresses(uring))
+        return false;
+    address = uring->free_addresses;
+    uring->free_addresses = address->next;
+    memcpy(address->bytes, (const void *)(uintptr_t)operation->address, operation->length);
+    operation->argument = (uintptr_t)address;
+    return true;
+}
+
+void ul_request_release_address(struct ul_uring *uring, struct ul_operation *operation) {
+    struct ul_address *address = (struct ul_address *)(uintptr_t)operation->argument;
+    if (!address)
+        return;
+    address->next = uring->free_addresses;
+    uring->free_addresses = address;
+}
+
+void ul_request_free_addresses(struct ul_uring *uring) {
+    while (uring->address_blocks) {
+        struct ul_address_block *next = uring->address_blocks->next;
+        free(uring->address_blocks);
+        uring->address_blocks = next;
+    }
+}
+
+/* Operations as SQEs. ------------------------------------------------------------------- */
+
+static void fill_accept(struct ul_uring *uring, const struct ul_operation *operation,
+                        struct io_uring_sqe *sqe) {
+    /* No address: a multishot has but one place for all of them. */
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_ACCEPT,
+        .fd = operation->fd,
+        .ioprio = ul_has(uring, UL_FEATURE_MULTISHOT_ACCEPT) ? IORING_ACCEPT_MULTISHOT : 0,
+        .accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK,
+        .user_data = operation->token,
+    };
+}
+
+static void fill_recv(struct ul_uring *uring, const struct ul_operation *operation,
+                      struct io_uring_sqe *sqe) {
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_RECV,
+        .fd = operation->fd,
+        .flags = IOSQE_BUFFER_SELECT,
+        .ioprio = ul_has(uring, UL_FEATURE_MULTISHOT_RECV) ? IORING_RECV_MULTISHOT : 0,
+        .user_data = operation->token,
+    };
+}
+
+static void fill_send(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_SEND,
+        .fd = operation->fd,
+        .addr = operation->address,
+        .len = operation->length < SEND_BYTES_MAX ? (uint32_t)operation->length : SEND_BYTES_MAX,
+        .msg_flags = MSG_NOSIGNAL | MSG_WAITALL,
+        .user_data = operation->token,
+    };
+}
+
+/* The kernel copies the message header when it takes the SQE, so one for each SQE is enough.
+ * A sum of more than INT_MAX bytes is a short send to the kernel. */
+static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation *operation,
+                               struct io_uring_sqe *sqe) {
+    struct msghdr *message = &uring->messages[sqe - uring->ring.sq.sqes];
+    message->msg_iov = (struct iovec *)(uintptr_t)operation->address;
+    message->msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX;
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_SENDMSG,
+        .fd = operation->fd,
+        .addr = (uintptr_t)message,
+        .len = 1,
+        .msg_flags = MSG_NOSIGNAL | MSG_WAITALL,
+        .user_data = operation->token,
+    };
+}
+
+static void fill_connect(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+    const struct ul_address *address = (struct ul_address *)(uintptr_t)operation->argument;
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_CONNECT,
+        .fd = operation->fd,
+        .addr = (uintptr_t)address->bytes,
+        .off = operation->length,
+        .user_data = operation->token,
+    };
+}
+
+void ul_request_poll(int fd, uint32_t mask, uint64_t user_data, struct io_uring_sqe *sqe) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    mask = mask << 16 | mask >> 16; /* the field is two 16-bit words, low word first */
+#endif
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_POLL_ADD,
+        .fd = fd,
+        .poll32_events = mask,
+        .user_data = user_data,
+    };
+}
+
+void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe) {
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_ASYNC_CANCEL,
+        .fd = -1,
+        .addr = ul_tagged(token, tag),
+        .user_data = ul_tagged(token, UL_TAG_CANCEL),
+    };
+}
+
+/* A keyed wake-up never counts for POLLPRI alone; POLLRDBAND comes with it, where it comes. */
+static void fill_watch(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+    uint32_t mask = (uint32_t)operation->argument;
+    ul_request_poll(operation->fd, mask & POLLPRI ? mask | POLLRDBAND : mask, operation->token,
+                    sqe);
+    sqe->len = (uint32_t)operation->length;
+}
+
+void ul_request_main(struct ul_uring *uring, const struct ul_operation *operation,
+                     struct io_uring_sqe *sqe) {
+    switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        fill_accept(uring, operation, sqe);
+        break;
+    case UL_OP_RECV:
+        fill_recv(uring, operation, sqe);
+        break;
+    case UL_OP_SEND:
+        if (operation->flags & UL_VECTORED)
+            fill_send_vectored(uring, operation, sqe);
+        else
+            fill_send(operation, sqe);
+        break;
+    case UL_OP_CONNECT:
+        fill_connect(operation, sqe);
+        break;
+    default:
+        fill_watch(operation, sqe);
+    }
+}
+
+void ul_request_readiness(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+    bool reads = operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_ACCEPT;
+    ul_request_poll(operation->fd, reads ? POLLIN : POLLOUT,
+                    ul_tagged(operation->token, UL_TAG_POLL), sqe);
+}

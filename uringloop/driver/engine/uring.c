@@ -1,0 +1,467 @@
+/* uring.c - the operations of engine.h on io_uring.
+ *
+ * Each operation is one request of the kernel at a time. Mostly that is all: the kernel
+ * itself waits until a socket is ready, goes on with a short send (MSG_WAITALL), gives one
+ * completion after the other for a multishot receive or accept. The rest is met here,
+ * without Python:
+ *
+ *   the kernel ended a multishot that should go on   start again
+ *   no receive buffer was left (ENOBUFS)             wait in `starved` for the next turn
+ *   EAGAIN for a socket with O_NONBLOCK              poll for readiness, then start again
+ *   no place in the submission queue                 wait in `pending` for the next enter
+ *
+ * Cancelling. A request is cancelled by its user_data. The request may win, lose, or be in
+ * between, where the kernel does not find it (ENOENT) although it goes on; so a cancel that
+ * found nothing is repeated as long as the operation has not ended. Whatever a request
+ * still brings (data, a connection) is given to Python first. What is not in the kernel
+ * ends at once. So each operation has its one final event.
+ *
+ * Two events at most come of one completion: a piece, and the end. Completions stay in the
+ * kernel's queue while there is no room for two.
+ */
+#include "uring.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    ROOM_NEEDED = 2,          /* events for one completion */
+    SHORTAGE_NS = 1000000, /* a pause for a kernel that refuses to take more */
+};
+
+/* Moves an operation on by one SQE. */
+static void fill(struct ul_uring *uring, struct ul_operation *operation,
+                 struct io_uring_sqe *sqe) {
+    switch (operation->phase) {
+    case UL_PHASE_MAIN_PENDING:
+        operation->phase = UL_PHASE_MAIN;
+        ul_request_main(uring, operation, sqe);
+        break;
+    case UL_PHASE_POLL_PENDING:
+        operation->phase = UL_PHASE_POLL;
+        ul_request_readiness(operation, sqe);
+        break;
+    default:
+        ul_request_cancel(operation->token, ul_tag_of(operation), sqe);
+    }
+}
+
+static void stage(struct ul_uring *uring, struct ul_operation *operation) {
+    struct io_uring_sqe *sqe = ul_ring_sqe(uring);
+    if (sqe)
+        fill(uring, operation, sqe);
+    else if (!operation->next)
+        ul_list_append(&uring->pending, operation);
+}
+
+/* The life of an operation. ------------------------------------------------------------- */
+
+static void finish_operation(struct ul_uring *uring, struct ul_operation *operation,
+                             int64_t result) {
+    ul_list_remove(operation);
+    if (operation->opcode == UL_OP_CONNECT)
+        ul_request_release_address(uring, operation);
+    ul_finish(uring->engine, operation, result,
+              operation->opcode == UL_OP_SEND ? operation->done : 0);
+}
+
+static void stage_as(struct ul_uring *uring, struct ul_operation *operation, enum ul_phase phase) {
+    if (operation->cancelled) {
+        finish_operation(uring, operation, -ECANCELED);
+        return;
+    }
+    operation->phase = phase;
+    stage(uring, operation);
+}
+
+static void run(struct ul_uring *uring, struct ul_operation *operation) {
+    bool polls = operation->opcode == UL_OP_RECV && !ul_has(uring, UL_FEATURE_BUFFER_RING);
+    stage_as(uring, operation, polls ? UL_PHASE_POLL_PENDING : UL_PHASE_MAIN_PENDING);
+}
+
+static void starve(struct ul_uring *uring, struct ul_operation *operation) {
+    uring->engine->shared.counters.buffer_shortages++;
+    if (operation->cancelled) {
+        finish_operation(uring, operation, -ECANCELED);
+        return;
+    }
+    operation->phase = UL_PHASE_STARVED;
+    ul_list_append(&uring->starved, operation);
+}
+
+/* The end, unless the answer only says: not now. */
+static void finish_or_retry(struct ul_uring *uring, struct ul_operation *operation, int result) {
+    if (result == -EAGAIN)
+        stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+    else if (result == -EINTR)
+        run(uring, operation);
+    else
+        finish_operation(uring, operation, result);
+}
+
+static void accept_completed(struct ul_uring *uring, struct ul_operation *operation,
+                             const struct io_uring_cqe *cqe) {
+    if (cqe->res >= 0)
+        ul_give(uring->engine, operation, cqe->res, 0);
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    if (cqe->res >= 0 || ul_accept_error_passes(-cqe->res))
+        run(uring, operation);
+    else
+        finish_or_retry(uring, operation, cqe->res);
+}
+
+static void recv_completed(struct ul_uring *uring, struct ul_operation *operation,
+                           const struct io_uring_cqe *cqe) {
+    uint64_t address = 0;
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        address = ul_buffers_take(uring, cqe);
+    if (cqe->res > 0)
+        ul_give(uring->engine, operation, cqe->res, address);
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    if (cqe->res > 0)
+        run(uring, operation);
+    else if (cqe->res == -ENOBUFS)
+        starve(uring, operation);
+    else
+        finish_or_retry(uring, operation, cqe->res);
+}
+
+static void send_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
+    if (result < 0)
+        finish_or_retry(uring, operation, result);
+    else if (ul_send_advance(operation, (uint32_t)result))
+        finish_operation(uring, operation, (int64_t)operation->done);
+    else
+        run(uring, operation);
+}
+
+/* EAGAIN is final here: a Unix socket's backlog is full, and there is nothing to poll for. */
+static void connect_completed(struct ul_uring *uring, struct ul_operation *operation,
+                              int result) {
+    if (result == -EINPROGRESS || result == -EALREADY || result == -EINTR)
+        stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+    else
+        finish_operation(uring, operation, result);
+}
+
+/* What poll(2) would answer. The kernel's poll always tells POLLRDHUP too, and takes any
+ * activity for POLLPRI. */
+static int ready_mask(const struct ul_operation *operation, int result) {
+    int mask = (int)operation->argument;
+    struct pollfd asked = {.fd = operation->fd, .events = (short)mask};
+    if (result <= 0)
+        return result;
+    if (mask & POLLPRI)
+        return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
+    return result & (mask | POLLERR | POLLHUP | POLLNVAL);
+}
+
+/* A poll that was ended by nothing the caller asked for would be ended by it at once again.
+ * So it goes on as a multishot, which tells changes only, and which has to be cancelled
+ * before its answer can be given; until then `done` keeps the answer. */
+static void watch_completed(struct ul_uring *uring, struct ul_operation *operation,
+                            const struct io_uring_cqe *cqe) {
+    int ready = ready_mask(operation, cqe->res);
+    if (ready > 0)
+        operation->done |= (uint32_t)ready;
+    if (!(cqe->flags & IORING_CQE_F_MORE)) {
+        if (operation->done || ready < 0) {
+            finish_operation(uring, operation,
+                             operation->done ? (int64_t)operation->done : ready);
+        } else {
+            operation->length = IORING_POLL_ADD_MULTI;
+            run(uring, operation);
+        }
+    } else if (ready > 0 && !operation->cancelled) {
+        operation->cancelled = true;
+        stage(uring, operation);
+    }
+}
+
+static void main_completed(struct ul_uring *uring, struct ul_operation *operation,
+                           const struct io_uring_cqe *cqe) {
+    switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        accept_completed(uring, operation, cqe);
+        break;
+    case UL_OP_RECV:
+        recv_completed(uring, operation, cqe);
+        break;
+    case UL_OP_SEND:
+        send_completed(uring, operation, cqe->res);
+        break;
+    case UL_OP_CONNECT:
+        connect_completed(uring, operation, cqe->res);
+        break;
+    default:
+        watch_completed(uring, operation, cqe);
+    }
+}
+
+static int socket_error(int fd) {
+    int error = 0;
+    socklen_t size = sizeof(error);
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? errno : error;
+}
+
+/* Receives without buffer ring; the socket was readable. */
+static void recv_now(struct ul_uring *uring, struct ul_operation *operation) {
+    struct ul_buffers *buffers = &uring->buffers;
+    size_t size;
+    ssize_t received;
+    char *memory = ul_buffers_scratch(buffers, &size);
+    if (!memory) {
+        starve(uring, operation);
+        return;
+    }
+    received = recv(operation->fd, memory, size, MSG_DONTWAIT);
+    if (received > 0) {
+        buffers->scratch_used += (size_t)received;
+        ul_give(uring->engine, operation, received, (uintptr_t)memory);
+        run(uring, operation);
+    } else {
+        finish_or_retry(uring, operation, received ? -errno : 0);
+    }
+}
+
+static void poll_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
+    if (result < 0)
+        finish_operation(uring, operation, result);
+    else if (operation->opcode == UL_OP_CONNECT)
+        finish_operation(uring, operation, -socket_error(operation->fd));
+    else if (operation->opcode == UL_OP_RECV && !ul_has(uring, UL_FEATURE_BUFFER_RING) &&
+             !operation->cancelled)
+        recv_now(uring, operation);
+    else
+        stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
+}
+
+static void cancel_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
+    if (result == -ENOENT && operation->cancelled)
+        stage(uring, operation);
+}
+
+/* Level-triggered when it is armed: a wake between the read and the poll is not lost. */
+static void arm_wake(struct ul_uring *uring) {
+    struct io_uring_sqe *sqe = ul_ring_sqe(uring);
+    if (!sqe)
+        return; /* the next turn tries again, and none waits before it is armed */
+    ul_request_poll(uring->engine->wake_fd, POLLIN, ul_tagged(0, UL_TAG_WAKE), sqe);
+    uring->wake_is_armed = true;
+}
+
+static void wake_completed(struct ul_uring *uring) {
+    uint64_t wakes;
+    ssize_t size = read(uring->engine->wake_fd, &wakes, sizeof(wakes));
+    (void)size; /* EAGAIN: somebody else had a reason to read it */
+    uring->is_woken = true;
+    uring->wake_is_armed = false;
+    arm_wake(uring);
+}
+
+static void completed(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
+    enum ul_tag tag = (enum ul_tag)(cqe->user_data >> UL_TAG_SHIFT);
+    struct ul_operation *operation;
+    if (tag == UL_TAG_WAKE) {
+        wake_completed(uring);
+        return;
+    }
+    operation = ul_find(uring->engine, cqe->user_data & (((uint64_t)1 << UL_TAG_SHIFT) - 1));
+    if (!operation)
+        return; /* the answer to a cancel that came too late */
+    if (tag == UL_TAG_MAIN)
+        main_completed(uring, operation, cqe);
+    else if (tag == UL_TAG_POLL)
+        poll_completed(uring, operation, cqe->res);
+    else
+        cancel_completed(uring, operation, cqe->res);
+}
+
+/* The turn. ----------------------------------------------------------------------------- */
+
+static void start(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_uring *uring = engine->state;
+    if (operation->opcode == UL_OP_POLL)
+        operation->length = 0; /* flags of the request */
+    if (operation->opcode == UL_OP_CONNECT && !ul_request_copy_address(uring, operation))
+        finish_operation(uring, operation, -ENOMEM);
+    else
+        run(uring, operation);
+}
+
+static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_uring *uring = engine->state;
+    if (ul_is_in_kernel(operation))
+        stage(uring, operation);
+    else
+        finish_operation(uring, operation, -ECANCELED);
+}
+
+static void run_starved(struct ul_uring *uring) {
+    uint32_t left = ul_buffers_appetite(&uring->buffers);
+    while (left-- && !ul_list_is_empty(&uring->starved)) {
+        struct ul_operation *operation = uring->starved.next;
+        ul_list_remove(operation);
+        run(uring, operation);
+    }
+}
+
+static int begin(struct ul_engine *engine) {
+    struct ul_uring *uring = engine->state;
+    int error;
+    if (!ul_ring_is_ours(uring))
+        return -EEXIST;
+    if (!uring->is_enabled && (error = ul_ring_enable(uring)))
+        return error;
+    uring->is_woken = false;
+    ul_buffers_give_back(&uring->buffers);
+    run_starved(uring);
+    return 0;
+}
+
+static uint32_t reap(struct ul_uring *uring) {
+    struct io_uring_cqe cqe;
+    uint32_t count = 0;
+    while (ul_event_room(uring->engine) >= ROOM_NEEDED && ul_ring_cqe(uring, &cqe)) {
+        completed(uring, &cqe);
+        count++;
+    }
+    uring->engine->shared.counters.completions += count;
+    return count;
+}
+
+/* Whether this turn has to end: somebody has an event, or receives wait for the buffers
+ * that only the next turn gives back. */
+static bool is_due(const struct ul_uring *uring) {
+    return uring->engine->counting_events || uring->is_woken ||
+           ul_event_room(uring->engine) < ROOM_NEEDED || !ul_list_is_empty(&uring->starved);
+}
+
+/* How long to sleep: not at all when due, and shortly when the kernel took less than we have. */
+static int64_t sleep_ns(const struct ul_uring *uring, int64_t timeout_ns) {
+    if (is_due(uring))
+        return 0;
+    if (uring->wake_is_armed && ul_list_is_empty(&uring->pending))
+        return timeout_ns;
+    return timeout_ns >= 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS;
+}
+
+/* With TASKRUN_FLAG the kernel tells when it has completions to post. Without it (neither
+ * COOP nor DEFER) it posts them itself. */
+static bool needs_no_enter(const struct ul_uring *uring, int64_t timeout_ns) {
+    return !ul_ring_staged(uring) && (!timeout_ns || ul_ring_has_cqe(uring)) &&
+           !(ul_ring_flags(uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+/* One enter. A kernel that is short of memory, or wants its completions fetched first, is
+ * given a moment; what is staged goes with a later enter. */
+static int look(struct ul_uring *uring, int64_t timeout_ns) {
+    int result;
+    if (needs_no_enter(uring, timeout_ns))
+        return 0;
+    result = ul_ring_enter(uring, timeout_ns != 0, timeout_ns);
+    if (result >= 0 || !ul_is_transient(result) || result == -EINTR || result == -ETIME)
+        return result;
+    if (timeout_ns)
+        ul_ring_wait(uring, timeout_ns > 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS);
+    return -EINTR;
+}
+
+static void stage_pending(struct ul_uring *uring) {
+    if (!uring->wake_is_armed)
+        arm_wake(uring);
+    while (!ul_list_is_empty(&uring->pending)) {
+        struct ul_operation *operation = uring->pending.next;
+        struct io_uring_sqe *sqe = ul_ring_sqe(uring);
+        if (!sqe)
+            return;
+        ul_list_remove(operation);
+        fill(uring, operation, sqe);
+    }
+}
+
+/* Looks again as long as only such completions came that nobody waits for. An enter that
+ * brought none was interrupted or timed out, whatever it returned. */
+static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
+    int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
+    for (;;) {
+        uint32_t reaped;
+        int result;
+        stage_pending(uring);
+        result = look(uring, sleep_ns(uring, timeout_ns));
+        reaped = reap(uring);
+        if (result < 0)
+            return ul_is_transient(result) ? 0 : result;
+        if (!reaped || !timeout_ns || is_due(uring))
+            return 0;
+        if (timeout_ns > 0 && (timeout_ns = end_ns - ul_now_ns()) <= 0)
+            return 0;
+    }
+}
+
+static int finish(struct ul_engine *engine, int64_t timeout_ns) {
+    struct ul_uring *uring = engine->state;
+    int result = look_until_due(uring, timeout_ns);
+    if (ul_ring_flags(uring) & IORING_SQ_CQ_OVERFLOW)
+        engine->shared.counters.overflows++;
+    return result;
+}
+
+/* Open and close. ----------------------------------------------------------------------- */
+
+static void abandon(struct ul_engine *engine) {
+    struct ul_uring *uring = engine->state;
+    close(uring->ring.ring_fd);
+}
+
+static const struct ul_backend BACKEND = {
+    .start = start,
+    .cancel = cancel,
+    .begin = begin,
+    .finish = finish,
+    .close = ul_uring_close,
+    .abandon = abandon,
+};
+
+/* Features that need others are dropped with them. */
+static uint32_t consistent(uint32_t features) {
+    if (!(features & UL_FEATURE_SINGLE_ISSUER))
+        features &= ~UL_FEATURE_DEFER_TASKRUN;
+    if (!(features & UL_FEATURE_BUFFER_RING))
+        features &= ~(UL_FEATURE_INCREMENTAL_BUFFERS | UL_FEATURE_MULTISHOT_RECV);
+    return features;
+}
+
+static int open_parts(struct ul_uring *uring, const struct ul_config *config) {
+    int error = ul_ring_open(uring, config);
+    if (error)
+        return error;
+    uring->messages = calloc(uring->ring.sq.ring_entries, sizeof(*uring->messages));
+    error = uring->messages ? ul_buffers_open(uring, config) : -ENOMEM;
+    if (error)
+        ul_ring_close(uring);
+    return error;
+}
+
+int ul_uring_open(struct ul_engine *engine, const struct ul_config *config) {
+    struct ul_uring *uring = calloc(1, sizeof(*uring));
+    int error;
+    if (!uring)
+        return -ENOMEM;
+    uring->engine = engine;
+    uring->features = consistent(config->features);
+    ul_list_clear(&uring->pending);
+    ul_list_clear(&uring->starved);
+    error = open_parts(uring, config);
+    if (error) {
+        ul_uring_free(uring, true);
+        return error;
+    }
+    engine->backend = &BACKEND;
+    engine->state = uring;
+    engine->shared.features = uring->features;
+    return 0;
+}

@@ -1,0 +1,263 @@
+/* uring.h - what the files of the io_uring backend share: the ring, its lists, its buffers.
+ *
+ * ring.c knows the two queues and the life of a ring, buffers.c the receive memory,
+ * uring.c the operations. Nobody else includes this, but probe.c for the constants.
+ */
+#ifndef URINGLOOP_URING_H
+#define URINGLOOP_URING_H
+
+#include "internal.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+/* Constants newer than liburing 2.3. */
+#ifndef IOU_PBUF_RING_INC
+#define IOU_PBUF_RING_INC 2 /* 6.12 */
+#endif
+#ifndef IORING_CQE_F_BUF_MORE
+#define IORING_CQE_F_BUF_MORE (1U << 4) /* 6.12 */
+#endif
+#ifndef IORING_FEAT_NO_IOWAIT
+#define IORING_FEAT_NO_IOWAIT (1U << 17) /* 6.15 */
+#endif
+#ifndef IORING_ENTER_NO_IOWAIT
+#define IORING_ENTER_NO_IOWAIT (1U << 7) /* 6.15 */
+#endif
+
+/* What the engine relies on without a stand-in: all there since 5.11. */
+#define UL_KERNEL_FEATURES_NEEDED                                                                \
+    (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG)
+
+enum { UL_NS_PER_S = 1000000000 };
+
+/* The kernel's struct io_uring_buf_reg; its `flags` is padding in liburing 2.3. */
+struct ul_buffer_registration {
+    uint64_t ring_address;
+    uint32_t ring_entries;
+    uint16_t group;
+    uint16_t flags;
+    uint64_t reserved[3];
+};
+
+/* Receive memory: `count` buffers of `size` bytes, one after the other. With a buffer ring
+ * the kernel picks them; without, they are one scratch area, filled from the start in each
+ * turn. */
+struct ul_buffers {
+    char *memory;
+    struct io_uring_buf_ring *ring; /* NULL: scratch */
+    uint32_t *offsets;              /* of each buffer: bytes already given to Python */
+    uint16_t *used;                 /* buffers to give back in the next turn */
+    uint32_t used_count;
+    uint32_t available; /* buffers that the kernel may pick */
+    uint32_t pieces;    /* receives that one buffer is likely to serve */
+    uint32_t count;
+    uint32_t size;
+    size_t scratch_used;
+};
+
+/* A sockaddr that a CONNECT copied; lists of free ones are linked through `next`. */
+struct ul_address {
+    struct ul_address *next;
+    char bytes[UL_SOCKADDR_MAX];
+};
+
+struct ul_address_block;
+
+struct ul_uring {
+    struct io_uring ring;
+    struct ul_engine *engine;
+    int enter_fd;         /* the ring's descriptor, or its index in the thread's table */
+    uint32_t enter_flags; /* of every enter */
+    uint32_t features;    /* UL_FEATURE_* in use */
+    uint32_t requests;    /* SQEs staged or submitted that still owe their last CQE */
+    bool is_enabled;
+    bool is_registered; /* enter_fd is an index, which only `thread` may use */
+    bool wake_is_armed;
+    bool is_woken;          /* in this turn */
+    pthread_t thread;       /* the one that enabled the ring */
+    pid_t thread_id;
+    struct msghdr *messages; /* one for each SQE: SENDMSG reads it at submission */
+    struct ul_operation pending; /* list: wait for an SQE */
+    struct ul_operation starved; /* list: receives that wait for a buffer */
+    struct ul_buffers buffers;
+    struct ul_address *free_addresses;
+    struct ul_address_block *address_blocks;
+};
+
+/* Whose CQE it is: bits 56-63 of user_data. The bits below are the operation's token. */
+enum ul_tag {
+    UL_TAG_MAIN = 0,   /* the operation itself */
+    UL_TAG_POLL = 1,   /* its wait for readiness */
+    UL_TAG_CANCEL = 2, /* the answer to a cancel of it */
+    UL_TAG_WAKE = 3,   /* the wake descriptor */
+    UL_TAG_SHIFT = 56,
+};
+
+static inline uint64_t ul_tagged(uint64_t token, enum ul_tag tag) {
+    return token | (uint64_t)tag << UL_TAG_SHIFT;
+}
+
+/* Where an operation is. In MAIN and POLL it is in the list `pending` too if its cancel waits
+ * for an SQE. */
+enum ul_phase {
+    UL_PHASE_NONE = 0,
+    UL_PHASE_MAIN,         /* its own request is staged or in the kernel */
+    UL_PHASE_POLL,         /* a poll for it is */
+    UL_PHASE_MAIN_PENDING, /* in the list `pending`, to become MAIN */
+    UL_PHASE_POLL_PENDING, /* in the list `pending`, to become POLL */
+    UL_PHASE_STARVED,      /* in the list `starved` */
+};
+
+static inline bool ul_is_in_kernel(const struct ul_operation *operation) {
+    return operation->phase == UL_PHASE_MAIN || operation->phase == UL_PHASE_POLL;
+}
+
+static inline enum ul_tag ul_tag_of(const struct ul_operation *operation) {
+    return operation->phase == UL_PHASE_POLL ? UL_TAG_POLL : UL_TAG_MAIN;
+}
+
+static inline bool ul_has(const struct ul_uring *uring, uint32_t feature) {
+    return uring->features & feature;
+}
+
+/* Lists of operations: circular, the head is an operation without meaning. ---------------- */
+
+static inline void ul_list_clear(struct ul_operation *head) {
+    head->next = head->prior = head;
+}
+
+static inline bool ul_list_is_empty(const struct ul_operation *head) {
+    return head->next == head;
+}
+
+static inline void ul_list_append(struct ul_operation *head, struct ul_operation *operation) {
+    operation->prior = head->prior;
+    operation->next = head;
+    head->prior->next = operation;
+    head->prior = operation;
+}
+
+/* Also for an operation that is in no list. */
+static inline void ul_list_remove(struct ul_operation *operation) {
+    if (!operation->next)
+        return;
+    operation->prior->next = operation->next;
+    operation->next->prior = operation->prior;
+    operation->next = operation->prior = NULL;
+}
+
+/* What io_uring_enter answers when it should be asked again. */
+static inline bool ul_is_transient(int result) {
+    return result == -EINTR || result == -ETIME || result == -EAGAIN || result == -EBUSY ||
+           result == -ENOMEM;
+}
+
+/* ring.c -------------------------------------------------------------------------------- */
+
+/* Creates the ring, disabled. 0 or -errno. */
+int ul_ring_open(struct ul_uring *uring, const struct ul_config *config);
+
+/* Enables it in the calling thread, which owns it from now on. 0 or -errno. */
+int ul_ring_enable(struct ul_uring *uring);
+
+/* Whether the calling thread may enter the ring. */
+bool ul_ring_is_ours(struct ul_uring *uring);
+
+/* Submits what is staged, waits for `wait_count` CQEs or until timeout_ns (negative: for
+ * ever), lets the kernel post what it has. Returns the SQEs submitted, or -errno. */
+int ul_ring_enter(struct ul_uring *uring, uint32_t wait_count, int64_t timeout_ns);
+
+/* The same without submitting, for when the kernel refuses to take more. */
+int ul_ring_wait(struct ul_uring *uring, int64_t timeout_ns);
+
+/* Unmaps and closes the ring. Its requests should be over. */
+void ul_ring_close(struct ul_uring *uring);
+
+/* An SQE for an otherwise full queue: submits what is staged. NULL when that failed. */
+struct io_uring_sqe *ul_ring_make_room(struct ul_uring *uring);
+
+static inline uint32_t ul_ring_staged(const struct ul_uring *uring) {
+    return uring->ring.sq.sqe_tail - io_uring_smp_load_acquire(uring->ring.sq.khead);
+}
+
+/* An SQE to fill, or NULL while the kernel takes none. It owes a CQE. */
+static inline struct io_uring_sqe *ul_ring_sqe(struct ul_uring *uring) {
+    struct io_uring_sq *queue = &uring->ring.sq;
+    if (ul_ring_staged(uring) >= queue->ring_entries)
+        return ul_ring_make_room(uring);
+    uring->requests++;
+    return &queue->sqes[queue->sqe_tail++ & queue->ring_mask];
+}
+
+/* Takes the oldest CQE out of the queue; false when there is none. */
+static inline bool ul_ring_cqe(struct ul_uring *uring, struct io_uring_cqe *cqe) {
+    struct io_uring_cq *queue = &uring->ring.cq;
+    uint32_t head = *queue->khead;
+    if (head == io_uring_smp_load_acquire(queue->ktail))
+        return false;
+    *cqe = queue->cqes[head & queue->ring_mask];
+    io_uring_smp_store_release(queue->khead, head + 1);
+    uring->requests -= !(cqe->flags & IORING_CQE_F_MORE);
+    return true;
+}
+
+static inline bool ul_ring_has_cqe(const struct ul_uring *uring) {
+    return *uring->ring.cq.khead != io_uring_smp_load_acquire(uring->ring.cq.ktail);
+}
+
+/* IORING_SQ_*: what the kernel has to say. */
+static inline uint32_t ul_ring_flags(const struct ul_uring *uring) {
+    return IO_URING_READ_ONCE(*uring->ring.sq.kflags);
+}
+
+/* CLOCK_MONOTONIC. */
+int64_t ul_now_ns(void);
+
+/* requests.c ---------------------------------------------------------------------------- */
+
+/* CONNECT: copies the sockaddr, names the copy in operation->argument. False: no memory. */
+bool ul_request_copy_address(struct ul_uring *uring, struct ul_operation *operation);
+void ul_request_release_address(struct ul_uring *uring, struct ul_operation *operation);
+void ul_request_free_addresses(struct ul_uring *uring);
+
+/* The operation itself. */
+void ul_request_main(struct ul_uring *uring, const struct ul_operation *operation,
+                     struct io_uring_sqe *sqe);
+
+/* A poll until the operation may be tried again. */
+void ul_request_readiness(const struct ul_operation *operation, struct io_uring_sqe *sqe);
+
+/* The cancel of the request that is tagged so. */
+void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe);
+
+void ul_request_poll(int fd, uint32_t mask, uint64_t user_data, struct io_uring_sqe *sqe);
+
+/* buffers.c ----------------------------------------------------------------------------- */
+
+/* Maps the memory and, if the features say so, hands it to the ring. 0 or -errno. */
+int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config);
+
+/* Accounts the buffer that a CQE names and returns where its data is. */
+uint64_t ul_buffers_take(struct ul_uring *uring, const struct io_uring_cqe *cqe);
+
+/* Gives all used buffers back to the kernel, empties the scratch area. */
+void ul_buffers_give_back(struct ul_buffers *buffers);
+
+/* Where a receive without buffer ring may put up to *size bytes; NULL: not in this turn. */
+char *ul_buffers_scratch(struct ul_buffers *buffers, size_t *size);
+
+/* How many receives are worth starting now. */
+uint32_t ul_buffers_appetite(const struct ul_buffers *buffers);
+
+/* Frees the bookkeeping; the memory too unless the kernel might still write to it. */
+void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet);
+
+/* teardown.c ---------------------------------------------------------------------------- */
+
+void ul_uring_close(struct ul_engine *engine);
+void ul_uring_free(struct ul_uring *uring, bool is_quiet);
+
+#endif
