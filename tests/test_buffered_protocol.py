@@ -37,7 +37,9 @@ async def test_get_buffer_is_asked_with_a_hint_and_before_each_update(
 
 
 @pytest.mark.parametrize("make", [bytearray, lambda n: memoryview(bytearray(n))])
-async def test_get_buffer_may_return_any_writable_buffer(make: Any, loop: AbstractEventLoop) -> None:
+async def test_get_buffer_may_return_any_writable_buffer(
+    make: Any, loop: AbstractEventLoop
+) -> None:
     class Given(BufferedRecorder):
         def get_buffer(self, sizehint: int) -> Any:
             self.buffer = make(100)

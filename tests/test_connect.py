@@ -150,9 +150,7 @@ async def test_happy_eyeballs_do_not_wait_for_a_silent_address(
 ) -> None:
     """The first address neither accepts nor refuses; the second wins, nothing is left."""
     loop.getaddrinfo = _two_addresses(silent_address, listener.getsockname())  # type: ignore[method-assign]
-    transport, _ = await loop.create_connection(
-        Recorder, "two.test", 1, happy_eyeballs_delay=0.01
-    )
+    transport, _ = await loop.create_connection(Recorder, "two.test", 1, happy_eyeballs_delay=0.01)
     assert transport.get_extra_info("peername") == listener.getsockname()
     transport.close()
 

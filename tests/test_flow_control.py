@@ -84,7 +84,9 @@ async def test_pausing_and_resuming_alternate_under_load(loop: AbstractEventLoop
         reading = in_thread(recv_exactly, connection.peer, 40 * 100_000)
         for _ in range(40):
             connection.transport.write(bytes(100_000))
-            await protocol.until(lambda: protocol.calls.count("resume") == protocol.calls.count("pause"))
+            await protocol.until(
+                lambda: protocol.calls.count("resume") == protocol.calls.count("pause")
+            )
         await reading
         changes = [call for call in protocol.calls if call in ("pause", "resume")]
         assert changes == ["pause", "resume"] * (len(changes) // 2)
@@ -233,7 +235,9 @@ async def test_pausing_in_data_received_holds_back_the_next_piece(
         sending = in_thread(connection.peer.sendall, payload)
         pieces = 0
         while len(connection.protocol.data) < len(payload):
-            await connection.protocol.until(lambda: connection.protocol.calls.count("data") > pieces)
+            await connection.protocol.until(
+                lambda: connection.protocol.calls.count("data") > pieces
+            )
             await turns(2)
             pieces += 1
             assert connection.protocol.calls.count("data") == pieces
