@@ -11,6 +11,7 @@ from setuptools import setup
 # Compiled by Cython under the same name; a .pxd beside the .py adds types.
 HOT_MODULES = [
     "uringloop/handles.py",
+    "uringloop/write_queue.py",
     "uringloop/core.py",
     "uringloop/transports/stream.py",
     "uringloop/driver/in_flight.py",
@@ -25,7 +26,10 @@ def hot_extensions() -> list:
     from Cython.Build import cythonize
 
     directives = {"language_level": 3, "annotation_typing": False, "binding": True}
-    return cythonize(present, compiler_directives=directives, build_dir="build/cython")
+    extensions = cythonize(present, compiler_directives=directives, build_dir="build/cython")
+    for extension in extensions:
+        extension.include_dirs.append("uringloop/driver/engine")
+    return extensions
 
 
 setup(cffi_modules=["build_ffi.py:ffibuilder"], ext_modules=hot_extensions())

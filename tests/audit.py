@@ -1,0 +1,53 @@
+"""What a test may not leave behind: descriptors, operations, buffers, tasks, reports.
+
+The audit runs after each test that used a loop. It has no list of exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+
+from loops import driver_leftovers
+
+SETTLE_TURNS_MAX = 200
+
+
+def open_descriptors() -> set[tuple[int, str]]:
+    """Each open descriptor with what it names, so that a reused number shows too."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add((int(name), os.readlink(f"/proc/self/fd/{name}")))
+        except FileNotFoundError:
+            continue  # the descriptor that listed the directory
+    return found
+
+
+def settle(loop: asyncio.AbstractEventLoop, descriptors: set[tuple[int, str]]) -> None:
+    """Ends what runs, then turns the loop until the transports that were closed are gone."""
+    loop.run_until_complete(_end_tasks())
+    for _ in range(SETTLE_TURNS_MAX):
+        loop.run_until_complete(asyncio.sleep(0))
+        if open_descriptors() <= descriptors:
+            break
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def assert_nothing_left(
+    closed_loops: list[asyncio.AbstractEventLoop], before: set[tuple[int, str]]
+) -> None:
+    for loop in closed_loops:
+        assert loop.is_closed()
+        assert driver_leftovers(loop) == []
+    gc.collect()  # transports that were forgotten complain here, while their test is named
+    assert open_descriptors() - before == set()

@@ -1,0 +1,102 @@
+"""Fixtures: each behaviour test runs on three loops, within a limit, and is audited.
+
+A test that takes `loop` may be a coroutine function; it then runs on that loop. What the
+loop reports to its exception handler must be taken out of `reported` by the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from audit import assert_nothing_left, open_descriptors, settle
+from differences import DIFFERENCES
+from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop
+
+TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs below Python
+PROCESS_LIMIT_S = 60
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", "error")
+    config.addinivalue_line("markers", "difference(name): a listed difference from asyncio")
+    config.addinivalue_line("markers", "ours: about what only our loops have")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(PROCESS_LIMIT_S))
+    gc.collect()
+    gc.freeze()  # the audit collects after each test: let it look at that test's objects alone
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_kind" in metafunc.fixturenames:
+        metafunc.parametrize("loop_kind", [_parameter(kind) for kind in _kinds(metafunc)])
+
+
+def _kinds(metafunc: pytest.Metafunc) -> tuple[str, ...]:
+    difference = metafunc.definition.get_closest_marker("difference")
+    if difference is not None:
+        assert difference.args[0] in DIFFERENCES
+    ours = difference or metafunc.definition.get_closest_marker("ours")
+    return OURS if ours else ALL
+
+
+def _parameter(kind: str) -> Any:
+    refusal = io_uring_refusal() if kind == "io_uring" else None
+    marks = [pytest.mark.skip(reason=refusal)] if refusal else []
+    return pytest.param(kind, id=kind, marks=marks)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    loop: asyncio.AbstractEventLoop = pyfuncitem.funcargs["loop"]
+    names = pyfuncitem._fixtureinfo.argnames
+    body = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+    loop.run_until_complete(asyncio.wait_for(body, TEST_LIMIT_S))
+    return True
+
+
+@pytest.fixture
+def new_loop(loop_kind: str) -> Iterator[LoopFactory]:
+    """Makes loops of the kind under test; the test or this fixture closes them."""
+    before = open_descriptors()
+    made: list[asyncio.AbstractEventLoop] = []
+
+    def factory() -> asyncio.AbstractEventLoop:
+        made.append(make_loop(loop_kind))
+        return made[-1]
+
+    yield factory
+    for loop in made:
+        loop.close()
+    assert_nothing_left(made, before)
+
+
+@pytest.fixture
+def reported() -> list[dict[str, Any]]:
+    """What `loop` told its exception handler. A test that expects a report takes it out."""
+    return []
+
+
+@pytest.fixture
+def loop(
+    new_loop: LoopFactory, reported: list[dict[str, Any]]
+) -> Iterator[asyncio.AbstractEventLoop]:
+    loop = new_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    descriptors = open_descriptors()
+    yield loop
+    if not loop.is_closed():
+        settle(loop, descriptors)
+        loop.close()
+    gc.collect()  # futures and tasks whose exception nobody took report now
+    assert reported == []

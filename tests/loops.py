@@ -1,0 +1,66 @@
+"""The loops that every behaviour is asked of, and the only place that looks inside ours.
+
+stdlib asyncio is the oracle: a test that it cannot pass is either wrong or belongs to a
+difference that is meant and listed in differences.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+
+OURS = ("io_uring", "epoll")
+ALL = (*OURS, "asyncio")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+SYSCALL_IO_URING_SETUP = 425  # the same number on every architecture
+IO_URING_PARAMS_BYTES = 120
+
+
+def make_loop(kind: str) -> asyncio.AbstractEventLoop:
+    if kind == "asyncio":
+        return asyncio.SelectorEventLoop()
+    import uringloop
+
+    return uringloop.new_event_loop(backend=kind)
+
+
+def run(kind: str, main: Callable[[], object]) -> object:
+    """asyncio.run(main()) on a loop of `kind`, on every Python: Runner came with 3.11."""
+    if sys.version_info >= (3, 11):
+        with asyncio.Runner(loop_factory=lambda: make_loop(kind)) as runner:
+            return runner.run(main())  # type: ignore[arg-type]
+    asyncio.set_event_loop_policy(_policy(kind))
+    return asyncio.run(main())  # type: ignore[arg-type]
+
+
+def _policy(kind: str) -> asyncio.AbstractEventLoopPolicy:
+    class Policy(asyncio.DefaultEventLoopPolicy):
+        def _loop_factory(self) -> asyncio.AbstractEventLoop:  # type: ignore[override]
+            return make_loop(kind)
+
+    return Policy()
+
+
+def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """What the driver of a closed loop of ours still holds; asyncio's has no driver."""
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        return []
+    state = loop.driver_state()  # type: ignore[attr-defined]
+    counts = {"in flight": state.in_flight, "receive buffers": state.buffers_held}
+    return [f"{name}: {count}" for name, count in counts.items() if count]
+
+
+def io_uring_refusal() -> str | None:
+    """Why this machine has no io_uring, or None. Asks the kernel, not our own probe."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    params = ctypes.create_string_buffer(IO_URING_PARAMS_BYTES)
+    fd = libc.syscall(SYSCALL_IO_URING_SETUP, 1, params)
+    if fd < 0:
+        return f"io_uring_setup: {os.strerror(ctypes.get_errno())}"
+    os.close(fd)
+    return None

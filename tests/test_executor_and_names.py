@@ -1,0 +1,145 @@
+"""What a loop does in threads: the default executor, and name resolution."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import threading
+from asyncio import AbstractEventLoop
+
+import pytest
+
+
+async def test_run_in_executor_runs_in_another_thread(loop: AbstractEventLoop) -> None:
+    ident = await loop.run_in_executor(None, threading.get_ident)
+    assert ident != threading.get_ident()
+
+
+async def test_an_exception_in_the_executor_arrives(loop: AbstractEventLoop) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await loop.run_in_executor(None, divmod, 1, 0)
+
+
+async def test_a_given_executor_is_used(loop: AbstractEventLoop) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="given") as executor:
+        thread = await loop.run_in_executor(executor, threading.current_thread)
+    assert thread.name.startswith("given")
+
+
+async def test_the_default_executor_can_be_set(loop: AbstractEventLoop) -> None:
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1, "own"))
+    thread = await asyncio.to_thread(threading.current_thread)
+    assert thread.name.startswith("own")
+
+
+async def test_a_default_executor_of_another_kind_is_refused(loop: AbstractEventLoop) -> None:
+    with pytest.raises(TypeError, match="executor must be ThreadPoolExecutor instance"):
+        loop.set_default_executor(object())  # type: ignore[arg-type]
+
+
+async def test_after_shutdown_the_default_executor_refuses_work(loop: AbstractEventLoop) -> None:
+    await loop.run_in_executor(None, str)
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+        loop.run_in_executor(None, str)
+
+
+async def test_shutdown_waits_for_what_runs_in_the_executor(loop: AbstractEventLoop) -> None:
+    released, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        released.wait(5)
+        ended.set()
+
+    loop.run_in_executor(None, work)
+    loop.call_soon(released.set)
+    await loop.shutdown_default_executor()
+    assert ended.is_set()
+
+
+async def test_many_results_from_the_executor_all_arrive(loop: AbstractEventLoop) -> None:
+    """Row 23: each of them is a wake-up."""
+    results = await asyncio.gather(*(loop.run_in_executor(None, abs, -n) for n in range(2000)))
+    assert results == list(range(2000))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "family"),
+    [
+        ("127.0.0.1", 80, 0),
+        ("127.0.0.1", 0, socket.AF_INET),
+        ("::1", 443, 0),
+        ("::1", 443, socket.AF_INET6),
+        ("fe80::1%lo", 80, 0),
+        ("fe80::1%lo", 80, socket.AF_INET6),
+        ("ff02::1%lo", 5353, 0),
+        ("::ffff:127.0.0.1", 80, 0),
+        ("0.0.0.0", 80, 0),
+        ("::", 80, 0),
+        (b"127.0.0.1", 80, 0),
+        ("127.0.0.1", "80", 0),
+        ("127.0.0.1", "http", 0),
+        ("127.0.0.1", None, 0),
+        ("127.0.0.1", b"", 0),
+        ("localhost", 80, socket.AF_INET),
+        (None, 80, socket.AF_INET),
+    ],
+)
+@pytest.mark.parametrize("type_", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_getaddrinfo_answers_as_the_resolver_does(
+    host: str | bytes | None,
+    port: int | str | bytes | None,
+    family: int,
+    type_: int,
+    loop: AbstractEventLoop,
+) -> None:
+    """Numeric hosts take a fast path; their zones (`%lo`) must survive it."""
+    if (port, type_) == ("http", socket.SOCK_DGRAM):
+        port = "domain"  # http is not a UDP service everywhere
+    expected = _resolve(host, port, family, type_)
+    infos = await loop.getaddrinfo(host, port, family=family, type=type_)
+    assert [(info[0], info[1], info[2], info[4]) for info in infos] == expected
+
+
+def _resolve(
+    host: str | bytes | None, port: int | str | bytes | None, family: int, type_: int
+) -> list[tuple[object, ...]]:
+    found = socket.getaddrinfo(host, port or None, family=family, type=type_)
+    return [(info[0], info[1], info[2], info[4]) for info in found]
+
+
+async def test_getaddrinfo_keeps_the_zone_of_a_link_local_address(loop: AbstractEventLoop) -> None:
+    infos = await loop.getaddrinfo("fe80::1%lo", 80, type=socket.SOCK_STREAM)
+    host, port, flowinfo, scope = infos[0][4]
+    assert host.partition("%")[0] == "fe80::1"
+    assert (port, flowinfo, scope) == (80, 0, socket.if_nametoindex("lo"))
+
+
+@pytest.mark.parametrize("host", ["256.0.0.1", "127.0.0.1.5", ":::1", "fe80::1%no-such-zone"])
+async def test_a_host_that_is_almost_numeric_is_an_error(
+    host: str, loop: AbstractEventLoop
+) -> None:
+    with pytest.raises(socket.gaierror):
+        await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+
+
+async def test_a_family_that_does_not_fit_the_host_is_an_error(loop: AbstractEventLoop) -> None:
+    with pytest.raises(socket.gaierror):
+        await loop.getaddrinfo("::1", 80, family=socket.AF_INET, type=socket.SOCK_STREAM)
+
+
+async def test_getaddrinfo_heeds_its_flags(loop: AbstractEventLoop) -> None:
+    infos = await loop.getaddrinfo(
+        "127.0.0.1",
+        80,
+        family=socket.AF_INET6,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_V4MAPPED | socket.AI_NUMERICHOST,
+    )
+    assert infos[0][4][0] == "::ffff:127.0.0.1"
+
+
+async def test_getnameinfo_answers(loop: AbstractEventLoop) -> None:
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    assert await loop.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")

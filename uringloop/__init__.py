@@ -1,0 +1,29 @@
+"""uringloop: an asyncio event loop for Linux, on io_uring and, where that is denied, on epoll.
+
+    import uringloop
+    uringloop.run(main())
+
+Every asyncio program runs unchanged. See the README for what differs and what is faster.
+"""
+
+from __future__ import annotations
+
+from uringloop import _rendering
+
+_rendering.choose_rendering()
+
+from uringloop.loop import EventLoop  # noqa: E402
+from uringloop.probe import Probe, probe  # noqa: E402
+from uringloop.running import EventLoopPolicy, install, new_event_loop, run  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EventLoop",
+    "EventLoopPolicy",
+    "Probe",
+    "install",
+    "new_event_loop",
+    "probe",
+    "run",
+]

@@ -1,0 +1,1 @@
+"""Everything between the loop and the kernel: commands down, events up."""

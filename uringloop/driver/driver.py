@@ -1,0 +1,162 @@
+"""One loop's engine: opened, bound to a thread, woken, left behind in a fork, closed.
+
+The driver owns the engine and the table of operations in flight, and hands out the rings.
+What it says about the engine is in choose.Choice; what the engine does is in engine.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import threading
+import weakref
+from dataclasses import dataclass
+
+from uringloop.driver.binding import ffi, lib
+from uringloop.driver.choose import Choice, choose
+from uringloop.driver.features import feature_names
+from uringloop.driver.in_flight import InFlight
+from uringloop.driver.rings import Rings
+
+_COUNTERS = tuple(name for name, _ in ffi.typeof("struct ul_counters").fields)
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """What an engine holds at the moment, and what it counted.
+
+    in_flight      operations without their final event
+    buffers_held   receive buffers named by the last turn's events
+    features       names of the features in use
+    counters       engine.h's struct ul_counters, by name
+    """
+
+    in_flight: int
+    buffers_held: int
+    features: tuple[str, ...]
+    counters: dict[str, int]
+
+
+class Driver:
+    """An open engine and its operations in flight."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.in_flight = InFlight()
+        self.rings = Rings()
+        self._engine = ffi.NULL
+        self._open()
+        self._thread: int | None = None
+        _drivers.add(self)
+
+    def _open(self) -> None:
+        config = ffi.new("struct ul_config *")
+        config.features = self.choice.features
+        engine = ffi.new("struct ul_engine **")
+        answer = lib.ul_open(config, engine)
+        if answer < 0:
+            raise OSError(-answer, f"opening the {self.choice.backend} engine", None)
+        self._engine = engine[0]
+        self._shared = lib.ul_shared_of(self._engine)
+        self._wake_fd = lib.ul_wake_descriptor(self._engine)
+        address = int(ffi.cast("uintptr_t", self._shared))
+        self.rings.bind(address, functools.partial(lib.ul_turn, self._engine), self._grow)
+
+    def _grow(self) -> None:
+        if lib.ul_grow_commands(self._engine) < 0:
+            raise MemoryError("no memory for more commands to the kernel")
+
+    def explain(self, answer: int) -> None:
+        """Raises what a negative answer of a turn means to the loop's user."""
+        if answer == -errno.EBADF:
+            raise RuntimeError(
+                "this event loop belongs to the parent process; "
+                "make a new one after a fork, in the child"
+            )
+        if answer == -errno.EEXIST:
+            raise RuntimeError(
+                "this event loop's io_uring belongs to the thread that ran it first; "
+                "run it there, or set URINGLOOP_DISABLE=single_issuer"
+            )
+        raise OSError(-answer, os.strerror(-answer))
+
+    def belongs_elsewhere(self) -> bool:
+        """Notes the running thread; True when the engine is bound to another one."""
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        bound = "single_issuer" in feature_names(self.choice.features)
+        return bound and self._thread != thread
+
+    def open_again(self) -> None:
+        """A fresh engine for this thread. Nothing may be in flight."""
+        assert not len(self.in_flight), "operations in flight cannot move to another thread"
+        lib.ul_close(self._engine)
+        self._engine = ffi.NULL
+        self._open()
+        self._thread = threading.get_ident()
+
+    def wake_from_any_thread(self) -> None:
+        """Ends the engine's wait; nothing once closed."""
+        if self._wake_fd >= 0:
+            os.eventfd_write(self._wake_fd, 1)
+
+    def state(self) -> DriverState:
+        """What the engine holds and counted; zeros once closed."""
+        if self._engine == ffi.NULL:
+            return DriverState(0, 0, (), {})
+        shared = self._shared
+        counters = {name: int(getattr(shared.counters, name)) for name in _COUNTERS}
+        names = feature_names(shared.features)
+        return DriverState(shared.in_flight, shared.buffers_held, names, counters)
+
+    def close(self) -> None:
+        """Stops everything in flight, without events, and frees the engine."""
+        engine = self._engine
+        self._engine = ffi.NULL
+        self._wake_fd = -1
+        self.rings.unbind()
+        if engine != ffi.NULL:
+            lib.ul_close(engine)
+        for operation in self.in_flight.operations():
+            operation.abandoned()
+        self.in_flight = InFlight()
+
+    def abandon(self) -> None:
+        """In the child of a fork: the ring stays the parent's."""
+        self._wake_fd = -1
+        if self._engine != ffi.NULL:
+            lib.ul_abandon(self._engine)
+
+
+def open_driver(backend: str | None) -> Driver:
+    """Opens the engine that choose() names.
+
+    backend   as choose() takes it
+    raises    what choose() raises; OSError when the engine cannot be opened, as when
+              descriptors ran out
+    kernel    where rings are charged to RLIMIT_MEMLOCK (6.14, without CAP_IPC_LOCK), a trial
+              passes and one ring more may not: then "auto" goes on with epoll
+    """
+    choice = choose(backend)
+    try:
+        return Driver(choice)
+    except OSError as error:
+        if error.errno != errno.ENOMEM or choice.backend != "io_uring":
+            raise
+        refusal = "io_uring has no memory for another ring; raise RLIMIT_MEMLOCK"
+        if choice.demanded:
+            raise RuntimeError(f"{refusal}, or choose 'auto' or 'epoll'") from error
+        return Driver(Choice("epoll", f"{refusal}; using epoll", 0))
+
+
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for driver in list(_drivers):
+        driver.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

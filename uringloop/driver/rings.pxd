@@ -1,0 +1,57 @@
+# The rings reached through C pointers. The layout is engine.h's.
+cimport cython
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+
+cdef extern from "engine.h":
+    ctypedef struct ul_command "struct ul_command":
+        uint64_t token
+        uint64_t address
+        uint64_t length
+        uint64_t argument
+        int32_t fd
+        uint32_t flags
+        uint32_t opcode
+        uint32_t reserved
+
+    ctypedef struct ul_event "struct ul_event":
+        uint64_t token
+        uint64_t address
+        int64_t result
+        uint32_t flags
+        uint32_t opcode
+
+    ctypedef struct ul_shared "struct ul_shared":
+        ul_command *commands
+        ul_event *events
+        uint32_t command_capacity
+        uint32_t command_count
+        uint32_t event_count
+        uint32_t in_flight
+        uint32_t buffers_held
+        uint32_t features
+
+
+@cython.final
+cdef class Rings:
+    cdef ul_shared *_shared
+    cdef object _turn
+    cdef object _grow
+    cdef uint32_t _next
+    cdef uint32_t _count
+    cdef public uint64_t token
+    cdef public uint64_t address
+    cdef public int64_t result
+    cdef public uint32_t opcode
+    cdef public bint more
+
+    cpdef stage(self, uint32_t opcode, int32_t fd, uint64_t token, uint64_t address,
+                uint64_t length, uint64_t argument, uint32_t flags)
+    cpdef bint take(self)
+    cpdef bint has_events(self)
+    cpdef int turn(self, int64_t timeout_ns) except? -1
+    cpdef bytes copy_bytes(self)
+    cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0
+    cpdef bytes copy_rest(self, uint64_t offset)
+    cpdef uint64_t address_of(self, bytes data)

@@ -1,0 +1,176 @@
+"""Listening sockets: one ACCEPT command that goes on answering, and what comes of each answer.
+
+asyncio's Server stays what it is; it asks the loop to start and stop serving a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from asyncio.log import logger
+from asyncio.trsock import TransportSocket
+from contextvars import copy_context
+from typing import Any
+
+from uringloop.driver import binding
+from uringloop.driver.in_flight import Operation
+from uringloop.errors import ACCEPT_EXHAUSTED, CANCELED, exception_of
+from uringloop.transports.stream import StreamTransport
+
+# How long to leave the queue alone when descriptors or memory ran out: asyncio's second.
+_RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
+
+_SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+
+def attach(server: Any, transport: Any) -> None:
+    """Counts the transport as the server's connection, as the running asyncio wants it."""
+    if _SERVER_TAKES_TRANSPORT:
+        server._attach(transport)
+    else:
+        server._attach()
+
+
+def detach(server: Any, transport: Any) -> None:
+    """The end of attach()."""
+    if _SERVER_TAKES_TRANSPORT:
+        server._detach(transport)
+    else:
+        server._detach()
+
+
+class Acceptor(Operation):
+    """Takes connections off one listening socket and gives each a protocol and transport.
+
+    loop           the EventLoop
+    sock           the listening socket; stays the server's
+    factory        called for each connection's protocol
+    sslcontext     for TLS, else None
+    server         asyncio's Server
+    tls_timeouts   handshake and, from 3.11 on, shutdown timeout, in seconds or None
+    """
+
+    def __init__(
+        self,
+        loop: Any,
+        sock: socket.socket,
+        factory: Any,
+        sslcontext: Any,
+        server: Any,
+        tls_timeouts: tuple[Any, ...],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._kind = (sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto)
+        self._factory = factory
+        self._sslcontext = sslcontext
+        self._server = server
+        self._tls_timeouts = tls_timeouts
+        self._context = copy_context()
+        self._token = 0
+        self._stopped = False
+        self._exhausted = False
+
+    def start(self) -> None:
+        """Gives the ACCEPT command; nothing once stopped."""
+        if self._stopped:
+            return
+        self._token = self._loop._in_flight.add(self)
+        self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
+
+    def stop(self) -> None:
+        """No connection is served from now on; one that is still answered is closed."""
+        self._stopped = True
+        if self._token:
+            self._loop._stopping_acceptors.add(self)
+            self._loop._rings.stage(binding.UL_OP_CANCEL, -1, 0, 0, 0, self._token, 0)
+            # The kernel listens until it took the cancel, whatever is closed: have it now.
+            self._loop._turn_now()
+
+    def abandoned(self) -> None:
+        self._token = 0
+
+    def completed(self, rings: Any, opcode: int, result: int, more: bool) -> None:
+        if not more:
+            self._token = 0
+            self._loop._stopping_acceptors.discard(self)
+        if result >= 0:
+            self._accepted(result)
+        elif not self._stopped:
+            self._failed(result)
+
+    def _failed(self, result: int) -> None:
+        if result == CANCELED:
+            self.start()
+            return
+        if not self._exhausted:
+            self._exhausted = True
+            resource = -result in ACCEPT_EXHAUSTED
+            self._loop.call_exception_handler(
+                {
+                    "message": "socket.accept() out of system resource"
+                    if resource
+                    else "socket.accept() failed",
+                    "exception": exception_of("accept", result),
+                    "socket": TransportSocket(self._sock),
+                }
+            )
+        self._loop.call_later(_RETRY_DELAY_S, self.start)
+
+    def _accepted(self, fd: int) -> None:
+        if self._stopped:
+            os.close(fd)
+            return
+        self._exhausted = False
+        conn = socket.socket(*self._kind, fileno=fd)
+        extra = {"peername": _peer_name(conn)}
+        if self._loop._debug:
+            peer = extra["peername"]
+            logger.debug("%r got a new connection from %r: %r", self._server, peer, conn)
+        if self._sslcontext is not None:
+            self._context.copy().run(self._accept_tls, conn, extra)
+        else:
+            self._accept_plain(conn, extra)
+
+    def _accept_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
+        """asyncio's own way: a task that sees the handshake through."""
+        task = self._loop._accept_connection2(
+            self._factory, conn, extra, self._sslcontext, self._server, *self._tls_timeouts
+        )
+        self._loop.create_task(task)
+
+    def _accept_plain(self, conn: socket.socket, extra: dict[str, Any]) -> None:
+        context = self._context.copy()
+        protocol = None
+        try:
+            protocol = context.run(self._factory)
+            StreamTransport(self._loop, conn, protocol, context, None, extra, self._server)
+        except (SystemExit, KeyboardInterrupt):
+            conn.close()
+            raise
+        except BaseException as error:
+            conn.close()
+            self._report(error, protocol)
+
+    def _report(self, error: BaseException, protocol: Any) -> None:
+        """A protocol factory failed; asyncio speaks of it in debug mode only."""
+        if not self._loop._debug:
+            return
+        context = {
+            "message": "Error on transport creation for incoming connection",
+            "exception": error,
+        }
+        if protocol is not None:
+            context["protocol"] = protocol
+        self._loop.call_exception_handler(context)
+
+
+def _peer_name(conn: socket.socket) -> Any:
+    """The peer's address. None when it has gone already: accepting in the kernel leaves no
+    other moment to ask."""
+    try:
+        return conn.getpeername()
+    except OSError:
+        return None

@@ -1,0 +1,48 @@
+"""The life of a byte stream, as one table.
+
+A transport asks `next_state` what an occurrence leads to; a pair that is missing is a bug
+in the caller. Pure: no I/O, no loop.
+
+    OPEN ----------- reading and writing
+    FINISHING ------ write_eof() was asked, bytes are still queued
+    HALF_CLOSED ---- the sending side is shut
+    DRAINING ------- close() was asked, bytes are still queued
+    CLOSING -------- nothing more to send; waiting for the kernel's last answers
+    CLOSED --------- connection_lost() is scheduled, or has been called
+"""
+
+from __future__ import annotations
+
+OPEN = 0
+FINISHING = 1
+HALF_CLOSED = 2
+DRAINING = 3
+CLOSING = 4
+CLOSED = 5
+
+STATE_NAMES = ("open", "finishing", "half-closed", "draining", "closing", "closed")
+
+EOF_ASKED = "write_eof"
+CLOSE_ASKED = "close"
+QUEUE_EMPTY = "queue empty"
+FAILED = "failed"  # a fatal error, or abort()
+ANSWERED = "answered"  # nothing of this stream is with the kernel any more
+
+_NEXT = {
+    (OPEN, EOF_ASKED): FINISHING,
+    (OPEN, CLOSE_ASKED): DRAINING,
+    (OPEN, FAILED): CLOSING,
+    (FINISHING, QUEUE_EMPTY): HALF_CLOSED,
+    (FINISHING, CLOSE_ASKED): DRAINING,
+    (FINISHING, FAILED): CLOSING,
+    (HALF_CLOSED, CLOSE_ASKED): DRAINING,
+    (HALF_CLOSED, FAILED): CLOSING,
+    (DRAINING, QUEUE_EMPTY): CLOSING,
+    (DRAINING, FAILED): CLOSING,
+    (CLOSING, ANSWERED): CLOSED,
+}
+
+
+def next_state(state: int, occurrence: str) -> int:
+    """The state after `occurrence`. KeyError for a pair that cannot happen."""
+    return _NEXT[state, occurrence]

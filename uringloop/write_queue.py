@@ -1,0 +1,79 @@
+"""Bytes that a stream has taken from its user and not yet given to the kernel.
+
+The queue holds exact `bytes` objects: whatever else is written is copied, so that changing
+a buffer after write() changes nothing of what is sent. `take` gives the head of the queue
+as one send: a single object as it is, small ones joined, larger ones as a vector.
+
+Pure: no I/O, no loop. Compiled by Cython together with write_queue.pxd.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Up to so many bytes are joined into one object (a copy that stays in the cache); more are
+# sent from where they are, as a vector.
+_JOIN_BYTES_MAX = 32 * 1024
+
+# Pieces that are smaller than this on average are joined whatever their sum: a vector's entry
+# costs more than the copy.
+_PIECE_BYTES_MIN = 4 * 1024
+
+# The kernel's IOV_MAX.
+_VECTOR_PIECES_MAX = 1024
+
+
+def exact_bytes(data: Any) -> bytes:
+    """`data` as an exact bytes object, which nobody can change.
+
+    raises   TypeError with asyncio's words when data is not bytes-like
+    """
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    return bytes(data)
+
+
+class WriteQueue:
+    """A queue of bytes objects. `queued_bytes` is their size in all."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.queued_bytes = 0
+
+    def append(self, data: bytes) -> None:
+        """Adds exact bytes at the end."""
+        self._pieces.append(data)
+        self.queued_bytes += len(data)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._pieces = []
+        self.queued_bytes = 0
+
+    def is_single(self, size_max: int) -> bool:
+        """Whether there is just one piece, of at most `size_max` bytes."""
+        return len(self._pieces) == 1 and self.queued_bytes <= size_max
+
+    def take(self) -> Any:
+        """Takes what the next send should carry: a bytes object, or a list of them."""
+        pieces = self._pieces
+        count = len(pieces)
+        taken_bytes = self.queued_bytes
+        joined = taken_bytes <= _JOIN_BYTES_MAX or taken_bytes < count * _PIECE_BYTES_MIN
+        if count > _VECTOR_PIECES_MAX and not joined:
+            return self._take_vector()
+        self._pieces = []
+        self.queued_bytes = 0
+        if count == 1:
+            return pieces[0]
+        return b"".join(pieces) if joined else pieces
+
+    def _take_vector(self) -> Any:
+        """Takes as many pieces as one vector holds."""
+        taken = self._pieces[:_VECTOR_PIECES_MAX]
+        self._pieces = self._pieces[_VECTOR_PIECES_MAX:]
+        for piece in taken:
+            self.queued_bytes -= len(piece)
+        return taken
