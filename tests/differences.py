@@ -34,7 +34,8 @@ DIFFERENCES: dict[str, str] = {
     ),
     "failed_factory": (
         "asyncio leaves an accepted or connected socket to the garbage collector, with a "
-        "ResourceWarning, when the protocol factory fails; ours closes it at once"
+        "ResourceWarning, when the protocol factory or the set-up of TLS fails; ours closes it "
+        "at once"
     ),
     "nodelay_without_proto": (
         "asyncio does not set TCP_NODELAY on a socket that was made with proto=0; ours does"
@@ -42,6 +43,13 @@ DIFFERENCES: dict[str, str] = {
     "accept_races_close": (
         "asyncio loses track of a connection when its server is closed in the turn after the "
         "accept (3.12 and up); ours serves or closes it"
+    ),
+    "start_tls_keeps_buffered": (
+        "asyncio's StreamWriter.start_tls() forgets what its reader already holds of the "
+        "handshake (cpython 142352); ours feeds it to TLS"
+    ),
+    "start_tls_while_paused": (
+        "asyncio fails an assertion when a transport resumes that was paused before start_tls()"
     ),
     "nan_delay": (
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "

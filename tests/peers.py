@@ -82,16 +82,19 @@ class Recorder(asyncio.Protocol):
 
 
 class BufferedRecorder(Recorder, asyncio.BufferedProtocol):  # type: ignore[misc]
-    """The same, giving the transport a buffer of `buffer_bytes` to receive into."""
+    """The same, giving the transport a buffer of `buffer_bytes` to receive into.
+
+    The buffer is given as a memoryview: stdlib's SSLProtocol slices what it is given.
+    """
 
     def __init__(self, buffer_bytes: int = 65536) -> None:
         super().__init__()
         self.buffer = bytearray(buffer_bytes)
         self.hints: list[int] = []
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         self.hints.append(sizehint)
-        return self.buffer
+        return memoryview(self.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         assert 0 < nbytes <= len(self.buffer)
