@@ -26,7 +26,7 @@ SOURCES = [
     "ring.c",
     "requests.c",
     "buffers.c",
-    "teardown.c",
+    "lifetime.c",
     "probe.c",
 ]
 HEADERS = ["engine.h", "internal.h", "uring.h", "epoll.h"]

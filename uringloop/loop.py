@@ -163,7 +163,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        return StreamTransport(self, sock, protocol, copy_context(), waiter, extra, server)
+        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
+        transport.start(waiter)
+        return transport
 
     def _make_ssl_transport(
         self,

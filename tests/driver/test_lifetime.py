@@ -157,7 +157,7 @@ def test_a_turn_in_a_second_thread_works_or_is_refused(engine, pair, in_thread):
 
 
 def wait_for_child(child):
-    """The child's exit status; it ends by itself, or the read below never returns."""
+    """The child's exit status."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
