@@ -26,14 +26,19 @@ def open_descriptors() -> set[tuple[int, str]]:
 
 
 def settle(loop: asyncio.AbstractEventLoop, descriptors: set[tuple[int, str]]) -> None:
-    """Ends what runs, then turns the loop until the transports that were closed are gone."""
+    """Turns the loop until what is about to end has ended, and stops what goes on."""
+    _turn_until_closed(loop, descriptors)
     loop.run_until_complete(_end_tasks())
+    _turn_until_closed(loop, descriptors)
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def _turn_until_closed(loop: asyncio.AbstractEventLoop, descriptors: set[tuple[int, str]]) -> None:
     for _ in range(SETTLE_TURNS_MAX):
         loop.run_until_complete(asyncio.sleep(0))
         if open_descriptors() <= descriptors:
             break
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
 
 
 async def _end_tasks() -> None:

@@ -33,14 +33,14 @@ def run(kind: str, main: Callable[[], object]) -> object:
     """asyncio.run(main()) on a loop of `kind`, on every Python: Runner came with 3.11."""
     if sys.version_info >= (3, 11):
         with asyncio.Runner(loop_factory=lambda: make_loop(kind)) as runner:
-            return runner.run(main())  # type: ignore[arg-type]
+            return runner.run(main())
     asyncio.set_event_loop_policy(_policy(kind))
-    return asyncio.run(main())  # type: ignore[arg-type]
+    return asyncio.run(main())
 
 
 def _policy(kind: str) -> asyncio.AbstractEventLoopPolicy:
     class Policy(asyncio.DefaultEventLoopPolicy):
-        def _loop_factory(self) -> asyncio.AbstractEventLoop:  # type: ignore[override]
+        def _loop_factory(self) -> asyncio.AbstractEventLoop:
             return make_loop(kind)
 
     return Policy()
@@ -50,7 +50,7 @@ def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
     """What the driver of a closed loop of ours still holds; asyncio's has no driver."""
     if isinstance(loop, asyncio.SelectorEventLoop):
         return []
-    state = loop.driver_state()  # type: ignore[attr-defined]
+    state = loop.driver_state()
     counts = {"in flight": state.in_flight, "receive buffers": state.buffers_held}
     return [f"{name}: {count}" for name, count in counts.items() if count]
 

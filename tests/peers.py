@@ -96,7 +96,7 @@ class Recorder(asyncio.Protocol):
         return bytes(self.data)
 
 
-class BufferedRecorder(Recorder, asyncio.BufferedProtocol):  # type: ignore[misc]
+class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
     """The same, giving the transport a buffer of `buffer_bytes` to receive into.
 
     The buffer is given as a memoryview: stdlib's SSLProtocol slices what it is given.
@@ -142,7 +142,7 @@ async def wire(
     peer.settimeout(PEER_LIMIT_S)
     loop = asyncio.get_running_loop()
     connect = loop.create_unix_connection if family == "unix" else loop.create_connection
-    transport, protocol = await connect(factory, sock=ours)  # type: ignore[operator]
+    transport, protocol = await connect(factory, sock=ours)
     with peer:
         try:
             yield Wire(transport, protocol, peer)

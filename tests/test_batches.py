@@ -50,7 +50,7 @@ def test_an_interrupt_raised_by_a_protocol_drops_no_other_data(
     """Row 25: all connections are readable in one turn; every second raises."""
     protocols: list[Recorder] = []
 
-    class Interrupting(base):  # type: ignore[misc]
+    class Interrupting(base):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
             protocols.append(self)

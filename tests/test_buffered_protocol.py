@@ -211,14 +211,14 @@ async def test_the_protocol_can_change_while_data_is_received(
         """Gives the transport to the other kind at each piece."""
 
         def _note(self, call: str) -> None:
-            super()._note(call)  # type: ignore[misc]
+            super()._note(call)
             if call == "data":
                 self.hand_over()
 
         def hand_over(self) -> None:
-            pieces.append(bytes(self.data))  # type: ignore[attr-defined]
-            self.data.clear()  # type: ignore[attr-defined]
-            self.transport.set_protocol(self.other)  # type: ignore[attr-defined]
+            pieces.append(bytes(self.data))
+            self.data.clear()
+            self.transport.set_protocol(self.other)
 
     first_class: Any = type("First", (Hand, first_kind), {})
     second_class: Any = type("Second", (Hand, second_kind), {})

@@ -104,7 +104,7 @@ async def test_an_unreachable_address_is_an_error(loop: AbstractEventLoop) -> No
 async def test_when_all_addresses_fail_the_error_tells_each(
     refused_port: int, loop: AbstractEventLoop
 ) -> None:
-    loop.getaddrinfo = _resolver(["127.0.0.1", "127.0.0.2"])  # type: ignore[method-assign]
+    loop.getaddrinfo = _resolver(["127.0.0.1", "127.0.0.2"])
     with pytest.raises(OSError, match=r"Multiple exceptions|Connect call failed") as raised:
         await loop.create_connection(Recorder, "two.test", refused_port)
     assert "127.0.0.1" in str(raised.value)
@@ -129,8 +129,8 @@ def _info(host: str, port: int) -> tuple[Any, ...]:
 
 @ALL_ERRORS
 async def test_all_errors_come_as_a_group(refused_port: int, loop: AbstractEventLoop) -> None:
-    loop.getaddrinfo = _resolver(["127.0.0.1", "127.0.0.2"])  # type: ignore[method-assign]
-    with pytest.raises(ExceptionGroup) as raised:  # type: ignore[name-defined]  # noqa: F821
+    loop.getaddrinfo = _resolver(["127.0.0.1", "127.0.0.2"])
+    with pytest.raises(ExceptionGroup) as raised:  # noqa: F821
         await loop.create_connection(Recorder, "two.test", refused_port, all_errors=True)
     assert len(raised.value.exceptions) == 2
     assert all(isinstance(each, ConnectionRefusedError) for each in raised.value.exceptions)
@@ -139,7 +139,7 @@ async def test_all_errors_come_as_a_group(refused_port: int, loop: AbstractEvent
 async def test_the_second_address_is_tried_when_the_first_fails(
     listener: socket.socket, loop: AbstractEventLoop
 ) -> None:
-    loop.getaddrinfo = _resolver(["127.0.0.2", "127.0.0.1"])  # type: ignore[method-assign]
+    loop.getaddrinfo = _resolver(["127.0.0.2", "127.0.0.1"])
     transport, _ = await loop.create_connection(Recorder, "two.test", listener.getsockname()[1])
     assert transport.get_extra_info("peername")[0] == "127.0.0.1"
     transport.close()
@@ -149,7 +149,7 @@ async def test_happy_eyeballs_do_not_wait_for_a_silent_address(
     listener: socket.socket, silent_address: tuple[str, int], loop: AbstractEventLoop
 ) -> None:
     """The first address neither accepts nor refuses; the second wins, nothing is left."""
-    loop.getaddrinfo = _two_addresses(silent_address, listener.getsockname())  # type: ignore[method-assign]
+    loop.getaddrinfo = _two_addresses(silent_address, listener.getsockname())
     transport, _ = await loop.create_connection(Recorder, "two.test", 1, happy_eyeballs_delay=0.01)
     assert transport.get_extra_info("peername") == listener.getsockname()
     transport.close()
@@ -196,9 +196,9 @@ async def test_a_given_socket_is_used(listener: socket.socket, loop: AbstractEve
 async def test_arguments_that_contradict_each_other_are_refused(loop: AbstractEventLoop) -> None:
     with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
         with pytest.raises(ValueError, match="host/port and sock can not be specified"):
-            await loop.create_connection(Recorder, "127.0.0.1", 1, sock=stream)  # type: ignore[call-overload]
+            await loop.create_connection(Recorder, "127.0.0.1", 1, sock=stream)
         with pytest.raises(ValueError, match="host and port was not specified and no sock"):
-            await loop.create_connection(Recorder)  # type: ignore[call-overload]
+            await loop.create_connection(Recorder)
         with pytest.raises(ValueError, match="A Stream Socket was expected"):
             await loop.create_connection(Recorder, sock=datagram)
         with pytest.raises(ValueError, match="server_hostname is only meaningful with ssl"):
@@ -356,9 +356,9 @@ async def test_unix_arguments_that_contradict_each_other_are_refused(
 ) -> None:
     with socket.socket() as inet, socket.socket(socket.AF_UNIX) as unix:
         with pytest.raises(ValueError, match="path and sock can not be specified"):
-            await loop.create_unix_connection(Recorder, str(tmp_path), sock=unix)  # type: ignore[call-overload]
+            await loop.create_unix_connection(Recorder, str(tmp_path), sock=unix)
         with pytest.raises(ValueError, match="no path and sock were specified"):
-            await loop.create_unix_connection(Recorder)  # type: ignore[call-overload]
+            await loop.create_unix_connection(Recorder)
         with pytest.raises(ValueError, match="A UNIX Domain Stream Socket was expected"):
             await loop.create_unix_connection(Recorder, sock=inet)
         with pytest.raises(ValueError, match="server_hostname is only meaningful with ssl"):

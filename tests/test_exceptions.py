@@ -109,7 +109,7 @@ def test_a_handler_that_fails_is_logged_and_the_loop_goes_on(
 
 def test_a_handler_must_be_callable(loop: AbstractEventLoop) -> None:
     with pytest.raises(TypeError, match="A callable object or None is expected"):
-        loop.set_exception_handler("no")  # type: ignore[arg-type]
+        loop.set_exception_handler("no")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
@@ -198,7 +198,7 @@ def test_debug_mode_refuses_coroutines_as_callbacks(name: str, loop: AbstractEve
 def test_debug_mode_refuses_what_cannot_be_called(loop: AbstractEventLoop) -> None:
     loop.set_debug(True)
     with pytest.raises(TypeError, match="a callable object was expected"):
-        loop.call_soon("text")  # type: ignore[arg-type]
+        loop.call_soon("text")
 
 
 def test_debug_mode_logs_slow_callbacks(

@@ -248,6 +248,7 @@ async def test_pausing_in_data_received_holds_back_the_next_piece(
         assert connection.protocol.data == payload
 
 
+@pytest.mark.difference("pause_in_connection_made")
 async def test_pausing_in_connection_made_delivers_nothing(loop: AbstractEventLoop) -> None:
     class PauseAtOnce(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -39,7 +39,7 @@ def test_run_until_complete_raises_what_the_coroutine_raised(loop: AbstractEvent
 
 def test_run_until_complete_refuses_what_is_not_awaitable(loop: AbstractEventLoop) -> None:
     with pytest.raises(TypeError):
-        loop.run_until_complete(42)  # type: ignore[arg-type]
+        loop.run_until_complete(42)
 
 
 def test_a_loop_stopped_early_tells_that_the_future_is_not_done(loop: AbstractEventLoop) -> None:
@@ -171,7 +171,7 @@ def test_a_loop_that_never_ran_closes(new_loop: LoopFactory) -> None:
 def test_a_closed_loop_refuses(use: object, loop: AbstractEventLoop) -> None:
     loop.close()
     with pytest.raises(RuntimeError, match="Event loop is closed"):
-        use(loop)  # type: ignore[operator]
+        use(loop)
 
 
 def test_close_forgets_what_was_ready(loop: AbstractEventLoop) -> None:
@@ -340,9 +340,9 @@ async def test_the_task_factory_makes_the_tasks(loop: AbstractEventLoop) -> None
 
     def factory(loop: AbstractEventLoop, coroutine: object, **options: object) -> object:
         made.append(coroutine)
-        return asyncio.Task(coroutine, loop=loop, **options)  # type: ignore[arg-type]
+        return asyncio.Task(coroutine, loop=loop, **options)
 
-    loop.set_task_factory(factory)  # type: ignore[arg-type]
+    loop.set_task_factory(factory)
     assert loop.get_task_factory() is factory
     coroutine = answer(5)
     assert await loop.create_task(coroutine) == 5

@@ -167,7 +167,7 @@ async def test_a_task_group_cancels_the_others(loop: AbstractEventLoop) -> None:
             cancelled.set()
             raise
 
-    with pytest.raises(ExceptionGroup):  # type: ignore[name-defined]  # noqa: F821
+    with pytest.raises(ExceptionGroup):  # noqa: F821
         async with asyncio.TaskGroup() as group:
             group.create_task(wait())
             group.create_task(fail())

@@ -73,7 +73,7 @@ def test_run_inside_run_is_refused(chosen: str) -> None:
 
 def test_run_refuses_what_is_no_coroutine(chosen: str) -> None:
     with pytest.raises((TypeError, ValueError), match=r"a coroutine was expected|required"):
-        uringloop.run(42)  # type: ignore[arg-type]
+        uringloop.run(42)
 
 
 def test_run_ends_tasks_generators_and_executor(chosen: str) -> None:

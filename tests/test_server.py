@@ -156,13 +156,13 @@ async def test_a_given_socket_is_served(loop: AbstractEventLoop) -> None:
 async def test_arguments_that_contradict_each_other_are_refused(loop: AbstractEventLoop) -> None:
     with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
         with pytest.raises(ValueError, match="host/port and sock can not be specified"):
-            await loop.create_server(Greeter, "127.0.0.1", 0, sock=stream)  # type: ignore[call-overload]
+            await loop.create_server(Greeter, "127.0.0.1", 0, sock=stream)
         with pytest.raises(ValueError, match="Neither host/port nor sock were specified"):
-            await loop.create_server(Greeter)  # type: ignore[call-overload]
+            await loop.create_server(Greeter)
         with pytest.raises(ValueError, match="A Stream Socket was expected"):
             await loop.create_server(Greeter, sock=datagram)
         with pytest.raises(TypeError, match="ssl argument must be an SSLContext or None"):
-            await loop.create_server(Greeter, "127.0.0.1", 0, ssl=True)  # type: ignore[arg-type]
+            await loop.create_server(Greeter, "127.0.0.1", 0, ssl=True)
         with pytest.raises(ValueError, match="ssl_handshake_timeout is only meaningful with ssl"):
             await loop.create_server(Greeter, "127.0.0.1", 0, ssl_handshake_timeout=1)
 

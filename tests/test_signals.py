@@ -137,7 +137,7 @@ def test_impossible_handlers_are_refused(loop: AbstractEventLoop) -> None:
     with pytest.raises(ValueError, match="invalid signal number 1000"):
         loop.add_signal_handler(1000, print)
     with pytest.raises(TypeError, match="sig must be an int"):
-        loop.add_signal_handler("SIGINT", print)  # type: ignore[arg-type]
+        loop.add_signal_handler("SIGINT", print)
     with pytest.raises(TypeError, match="coroutines cannot be used with add_signal_handler"):
         loop.add_signal_handler(signal.SIGUSR1, coroutine_function)
 

@@ -10,7 +10,7 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
-from certificates import HOST, contexts
+from certificates import HOST, UNCLOSED_ON_3_10, contexts
 from peers import (
     PEER_LIMIT_S,
     BufferedRecorder,
@@ -27,6 +27,7 @@ from peers import (
 WRITER_START_TLS = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="StreamWriter.start_tls came with 3.11"
 )
+pytestmark = pytest.mark.filterwarnings(*UNCLOSED_ON_3_10)
 each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
 
@@ -243,6 +244,7 @@ def _read_clear_then_handshake(peer: socket.socket, clear: bytes) -> ssl.SSLSock
     return peer_handshake(peer, server_side=False)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has TLS in TLS since 3.11")
 async def test_tls_can_run_inside_tls(loop: AbstractEventLoop) -> None:
     """As a client does through an encrypted proxy."""
     server = await loop.create_server(_InnerTlsServer, "127.0.0.1", 0, ssl=contexts().server)
@@ -308,6 +310,6 @@ async def test_an_upgrade_without_an_answer_runs_into_its_limit(loop: AbstractEv
 async def test_start_tls_checks_its_arguments(loop: AbstractEventLoop) -> None:
     async with wire() as connection:
         with pytest.raises(TypeError, match="sslcontext is expected to be an instance of"):
-            await loop.start_tls(connection.transport, connection.protocol, None)  # type: ignore[arg-type]
+            await loop.start_tls(connection.transport, connection.protocol, None)
         with pytest.raises(TypeError, match="is not supported by start_tls"):
-            await loop.start_tls(object(), connection.protocol, contexts().client)  # type: ignore[arg-type]
+            await loop.start_tls(object(), connection.protocol, contexts().client)

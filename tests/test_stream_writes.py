@@ -237,7 +237,7 @@ async def test_writelines_passes_over_empty_pieces(loop: AbstractEventLoop) -> N
 async def test_writelines_refuses_text(loop: AbstractEventLoop) -> None:
     async with wire() as connection:
         with pytest.raises(TypeError):
-            connection.transport.writelines(["text"])  # type: ignore[list-item]
+            connection.transport.writelines(["text"])
         connection.transport.write(b"usable")
         assert await in_thread(recv_exactly, connection.peer, 6) == b"usable"
 

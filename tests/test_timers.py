@@ -106,14 +106,14 @@ def test_an_integer_too_large_for_a_float_is_an_overflow(loop: AbstractEventLoop
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio checks for None since 3.11")
 def test_a_delay_of_none_is_refused(loop: AbstractEventLoop) -> None:
     with pytest.raises(TypeError, match="delay must not be None"):
-        loop.call_later(None, print)  # type: ignore[arg-type]
+        loop.call_later(None, print)
     with pytest.raises(TypeError, match="when cannot be None"):
-        loop.call_at(None, print)  # type: ignore[arg-type]
+        loop.call_at(None, print)
 
 
 def test_a_time_that_is_no_number_is_refused(loop: AbstractEventLoop) -> None:
     with pytest.raises(TypeError):
-        loop.call_later("soon", print)  # type: ignore[arg-type]
+        loop.call_later("soon", print)
 
 
 def test_a_timer_tells_when(loop: AbstractEventLoop) -> None:
