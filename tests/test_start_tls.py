@@ -64,9 +64,7 @@ async def test_a_connection_is_upgraded_after_clear_text(
     async with wire(factory) as connection:
         connection.transport.write(b"clear")
         assert await in_thread(recv_exactly, connection.peer, 5) == b"clear"
-        handshake = in_thread(
-            lambda: peer_handshake(connection.peer, server_side=not server_side)
-        )
+        handshake = in_thread(lambda: peer_handshake(connection.peer, server_side=not server_side))
         transport = await upgrade(loop, connection, server_side=server_side)
         with await handshake as peer:
             await _exchange(transport, connection.protocol, peer)
