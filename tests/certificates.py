@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ssl
 from dataclasses import dataclass
 
@@ -18,11 +17,17 @@ class Contexts:
     stranger: ssl.SSLContext  # a client's that does not know the authority
 
 
-@functools.cache
-def contexts() -> Contexts:
+def _make_contexts() -> Contexts:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(HOST).configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)
     return Contexts(server, client, ssl.create_default_context())
+
+
+_CONTEXTS = _make_contexts()  # at import: tests ask for it from several threads at once
+
+
+def contexts() -> Contexts:
+    return _CONTEXTS

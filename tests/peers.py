@@ -26,6 +26,18 @@ def in_thread(function: Callable[..., Result], *args: Any) -> asyncio.Future[Res
     return loop.run_in_executor(None, functools.partial(function, *args))
 
 
+async def turns(count: int) -> None:
+    """Lets the loop turn, where the test is about what happens in between."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    """Keeps the loop turning, without rest, until nobody can tell us but by looking."""
+    while not condition():  # noqa: ASYNC110 - there is nothing that could set an event
+        await asyncio.sleep(0)
+
+
 class Recorder(asyncio.Protocol):
     """Remembers its calls by name in `calls`, and lets a test wait for them."""
 
@@ -75,6 +87,9 @@ class Recorder(asyncio.Protocol):
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    async def until_called(self, call: str, count: int = 1) -> None:
+        await self.until(lambda: self.calls.count(call) >= count)
 
     async def received(self, count: int) -> bytes:
         await self.until(lambda: len(self.data) >= count)

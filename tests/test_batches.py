@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from peers import BufferedRecorder, Recorder, Wire, in_thread, recv_exactly, wire
+from peers import BufferedRecorder, Recorder, Wire, in_thread, recv_exactly, until_true, wire
 
 CONNECTIONS = 20
 
@@ -90,8 +90,7 @@ def test_an_interrupt_between_ends_of_connections_drops_no_other_end(
             for connection in connections:
                 connection.peer.shutdown(socket.SHUT_WR)
             for connection in connections:
-                calls = connection.protocol.calls
-                await connection.protocol.until(lambda calls=calls: "eof" in calls)
+                await connection.protocol.until_called("eof")
                 connection.transport.close()
                 assert await connection.protocol.lost is None
 
@@ -115,9 +114,7 @@ def test_an_interrupt_while_writes_complete_loses_no_resumption(loop: AbstractEv
                 connection.transport.write(bytes(size))
             for connection, read in zip(connections, reading, strict=True):
                 assert len(await read) == size
-                await connection.protocol.until(
-                    lambda calls=connection.protocol.calls: "resume" in calls
-                )
+                await connection.protocol.until_called("resume")
 
     assert run_through_interrupts(loop, main(), KeyboardInterrupt) == 5
 
@@ -136,8 +133,7 @@ def test_an_interrupt_while_accepting_drops_no_other_connection(loop: AbstractEv
         server = await loop.create_server(Interrupting, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         peers = [socket.create_connection(address) for _ in range(CONNECTIONS)]
-        while len(protocols) < CONNECTIONS:
-            await asyncio.sleep(0)
+        await until_true(lambda: len(protocols) == CONNECTIONS)
         for peer in peers:
             peer.sendall(b"data")
         for protocol in protocols:
@@ -194,11 +190,7 @@ async def test_callbacks_for_ever_do_not_starve_sockets(loop: AbstractEventLoop)
 async def test_tasks_that_never_rest_do_not_starve_sockets(loop: AbstractEventLoop) -> None:
     """Row 21."""
 
-    async def spin() -> None:
-        while True:
-            await asyncio.sleep(0)
-
-    spinners = [asyncio.ensure_future(spin()) for _ in range(10)]
+    spinners = [asyncio.ensure_future(until_true(lambda: False)) for _ in range(10)]
     async with wire() as connection:
         for number in range(1, 51):
             await in_thread(connection.peer.sendall, b"x")

@@ -7,7 +7,15 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
-from peers import BufferedRecorder, Recorder, in_thread, numbered_bytes, recv_until_eof, wire
+from peers import (
+    BufferedRecorder,
+    Recorder,
+    in_thread,
+    numbered_bytes,
+    recv_until_eof,
+    until_true,
+    wire,
+)
 
 Reported = list[dict[str, Any]]
 
@@ -218,8 +226,7 @@ async def test_the_protocol_can_change_while_data_is_received(
         first, second = connection.protocol, second_class()
         first.other, second.other, second.transport = second, first, first.transport
         sending = in_thread(connection.peer.sendall, payload)
-        while sum(map(len, pieces)) < len(payload):
-            await asyncio.sleep(0)
+        await until_true(lambda: sum(map(len, pieces)) == len(payload))
         await sending
         assert b"".join(pieces) == payload
         connection.transport.set_protocol(first)
@@ -233,7 +240,7 @@ async def test_write_callbacks_follow_set_protocol(loop: AbstractEventLoop) -> N
         second = Recorder()
         connection.transport.set_protocol(second)
         reading = in_thread(recv_until_eof, connection.peer)
-        await second.until(lambda: "resume" in second.calls)
+        await second.until_called("resume")
         connection.transport.close()
         assert len(await reading) == 3_000_000
         assert await second.lost is None

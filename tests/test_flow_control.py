@@ -10,12 +10,17 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
-from peers import BufferedRecorder, Recorder, Wire, in_thread, numbered_bytes, recv_exactly, wire
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+from peers import (
+    BufferedRecorder,
+    Recorder,
+    Wire,
+    in_thread,
+    numbered_bytes,
+    recv_exactly,
+    turns,
+    until_true,
+    wire,
+)
 
 
 async def test_the_default_limits_are_asyncios(loop: AbstractEventLoop) -> None:
@@ -50,7 +55,7 @@ async def test_senseless_limits_are_refused_and_change_nothing(
 ) -> None:
     """Row 38."""
     async with wire() as connection:
-        with pytest.raises(ValueError, match="high .* must be >= low .* must be >= 0"):
+        with pytest.raises(ValueError, match=r"high .* must be >= low .* must be >= 0"):
             connection.transport.set_write_buffer_limits(**arguments)
         assert connection.transport.get_write_buffer_limits() == (16 * 1024, 64 * 1024)
 
@@ -71,7 +76,7 @@ async def test_the_protocol_is_paused_above_high_and_resumed_at_low(
         connection.transport.write(bytes(2_000_000))
         assert connection.protocol.calls == ["made", "pause"]
         await in_thread(recv_exactly, connection.peer, 2_000_000)
-        await connection.protocol.until(lambda: "resume" in connection.protocol.calls)
+        await connection.protocol.until_called("resume")
         assert [call for call, _ in sizes] == ["pause", "resume"]
         assert sizes[0][1] > 300_000
         assert sizes[1][1] <= 100_000
@@ -120,9 +125,8 @@ async def test_get_write_buffer_size_counts_what_is_not_sent(loop: AbstractEvent
         connection.transport.write(bytes(1_000_000))
         assert 1_500_000 < connection.transport.get_write_buffer_size() <= 2_000_000
         await in_thread(recv_exactly, connection.peer, 2_000_000)
-        await connection.protocol.until(lambda: "resume" in connection.protocol.calls)
-        while connection.transport.get_write_buffer_size():
-            await asyncio.sleep(0)
+        await connection.protocol.until_called("resume")
+        await until_true(lambda: connection.transport.get_write_buffer_size() == 0)
 
 
 @pytest.mark.difference("writelines_pauses")
@@ -132,7 +136,7 @@ async def test_writelines_pauses_the_protocol_as_write_does(loop: AbstractEventL
         connection.transport.writelines([bytes(100_000)] * 20)
         assert connection.protocol.calls == ["made", "pause"]
         await in_thread(recv_exactly, connection.peer, 2_000_000)
-        await connection.protocol.until(lambda: "resume" in connection.protocol.calls)
+        await connection.protocol.until_called("resume")
         assert connection.protocol.calls == ["made", "pause", "resume"]
 
 
@@ -171,7 +175,7 @@ async def test_an_exception_in_pause_writing_is_reported_and_the_data_sent(
     async with wire(Failing, buffer_bytes=4096) as connection:
         connection.transport.write(bytes(1_000_000))
         await in_thread(recv_exactly, connection.peer, 1_000_000)
-        await connection.protocol.until(lambda: "resume" in connection.protocol.calls)
+        await connection.protocol.until_called("resume")
         messages = [context["message"] for context in reported]
         assert messages == ["protocol.pause_writing() failed", "protocol.resume_writing() failed"]
         reported.clear()
@@ -235,11 +239,9 @@ async def test_pausing_in_data_received_holds_back_the_next_piece(
         sending = in_thread(connection.peer.sendall, payload)
         pieces = 0
         while len(connection.protocol.data) < len(payload):
-            await connection.protocol.until(
-                lambda: connection.protocol.calls.count("data") > pieces
-            )
-            await turns(2)
             pieces += 1
+            await connection.protocol.until_called("data", pieces)
+            await turns(2)
             assert connection.protocol.calls.count("data") == pieces
             connection.transport.resume_reading()
         await sending

@@ -110,7 +110,9 @@ async def test_two_servers_share_a_port_with_reuse_port(loop: AbstractEventLoop)
 async def test_a_port_in_use_is_an_error_that_names_the_address(loop: AbstractEventLoop) -> None:
     first = await loop.create_server(Greeter, "127.0.0.1", 0)
     port = first.sockets[0].getsockname()[1]
-    with pytest.raises(OSError, match=rf"attempt.* bind on address \('127.0.0.1', {port}\)") as e:
+    with pytest.raises(
+        OSError, match=rf"attempting to bind on address \('127.0.0.1', {port}\)"
+    ) as e:
         await loop.create_server(Greeter, "127.0.0.1", port)
     assert e.value.errno == errno.EADDRINUSE
     first.close()
@@ -122,7 +124,7 @@ async def test_a_port_in_use_on_the_second_host_leaves_nothing_open(
     """The audit finds the first host's socket if it was forgotten."""
     first = await loop.create_server(Greeter, "127.0.0.2", 0)
     port = first.sockets[0].getsockname()[1]
-    with pytest.raises(OSError, match="127.0.0.2"):
+    with pytest.raises(OSError, match=r"127\.0\.0\.2"):
         await loop.create_server(Greeter, ["127.0.0.1", "127.0.0.2"], port)
     first.close()
 
@@ -166,7 +168,7 @@ async def test_arguments_that_contradict_each_other_are_refused(loop: AbstractEv
 
 
 async def test_a_host_that_cannot_be_resolved_is_an_error(loop: AbstractEventLoop) -> None:
-    with pytest.raises(OSError):  # noqa: PT011 - gaierror or "returned empty list"
+    with pytest.raises(OSError):
         await loop.create_server(Greeter, "256.1.1.1.invalid", 0)
 
 

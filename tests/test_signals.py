@@ -176,15 +176,15 @@ def test_a_plain_python_handler_runs_while_the_loop_is_idle(
 def test_an_exception_raised_by_a_python_handler_ends_the_run(loop: AbstractEventLoop) -> None:
     """Row 24: as Ctrl-C does before 3.11, and with every other handler still."""
 
-    class Alarm(Exception):
+    class AlarmError(Exception):
         pass
 
     def raise_alarm(*_: object) -> None:
-        raise Alarm
+        raise AlarmError
 
     before = signal.signal(signal.SIGUSR1, raise_alarm)
     thread = kill_when_asleep(signal.SIGUSR1)
-    with pytest.raises(Alarm):
+    with pytest.raises(AlarmError):
         loop.run_forever()
     thread.join()
     signal.signal(signal.SIGUSR1, before)

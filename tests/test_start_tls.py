@@ -19,6 +19,8 @@ from peers import (
     in_thread,
     numbered_bytes,
     recv_exactly,
+    turns,
+    until_true,
     wire,
 )
 
@@ -26,11 +28,6 @@ WRITER_START_TLS = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="StreamWriter.start_tls came with 3.11"
 )
 each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def upgrade(
@@ -192,8 +189,7 @@ async def test_a_stream_upgraded_with_the_client_hello_in_its_buffer_goes_on(
         peer.sendall(b"STARTTLS\n" + hello)
         await in_thread(finish_handshake, peer, client, incoming, outgoing)
         await in_thread(send_through, peer, client, outgoing, b"encrypted\n")
-        while len(lines) < 2:
-            await asyncio.sleep(0)
+        await until_true(lambda: len(lines) == 2)
     assert lines == [b"STARTTLS\n", b"encrypted\n"]
     server.close()
 

@@ -137,7 +137,7 @@ async def test_a_server_that_is_not_trusted_is_an_error(loop: AbstractEventLoop)
 
 async def test_a_server_of_another_name_is_an_error(loop: AbstractEventLoop) -> None:
     server, address = await serve_tls(loop, Echo)
-    with pytest.raises(ssl.SSLCertVerificationError, match="[Hh]ostname mismatch"):
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"[Hh]ostname mismatch"):
         await loop.create_connection(
             Recorder, *address, ssl=contexts().client, server_hostname="other.test"
         )
@@ -174,18 +174,18 @@ async def test_a_client_that_leaves_in_the_handshake_leaves_nothing(
 
 
 async def test_a_silent_server_runs_into_the_handshake_limit(loop: AbstractEventLoop) -> None:
-    with tls_listener() as listener:
-        with pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than"):
-            await connect_tls(loop, listener.getsockname(), ssl_handshake_timeout=0.05)
+    expected = pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than")
+    with tls_listener() as listener, expected:
+        await connect_tls(loop, listener.getsockname(), ssl_handshake_timeout=0.05)
 
 
 async def test_a_silent_client_runs_into_the_servers_handshake_limit(
     loop: AbstractEventLoop,
 ) -> None:
     server, address = await serve_tls(loop, Recorder, ssl_handshake_timeout=0.05)
-    with socket.create_connection(address, timeout=PEER_LIMIT_S) as peer:
-        with contextlib.suppress(ConnectionResetError):
-            assert await in_thread(recv_until_eof, peer) == b""
+    peer = socket.create_connection(address, timeout=PEER_LIMIT_S)
+    with peer, contextlib.suppress(ConnectionResetError):
+        assert await in_thread(recv_until_eof, peer) == b""
     server.close()
 
 
@@ -314,7 +314,7 @@ async def test_flow_control_works_through_tls(loop: AbstractEventLoop) -> None:
             assert "pause" in protocol.calls
             assert transport.get_write_buffer_size() > 0
             assert len(await in_thread(recv_exactly, peer, 2 * BULK_BYTES)) == 2 * BULK_BYTES
-            await protocol.until(lambda: "resume" in protocol.calls)
+            await protocol.until_called("resume")
         await protocol.lost
 
 
@@ -360,7 +360,6 @@ async def test_an_accepted_socket_can_be_served_with_tls(loop: AbstractEventLoop
 
 
 async def test_an_ssl_socket_is_refused_as_a_plain_one(loop: AbstractEventLoop) -> None:
-    with socket.socket() as plain:
-        with contexts().client.wrap_socket(plain, server_hostname=HOST) as wrapped:
-            with pytest.raises(TypeError, match="Socket cannot be of type SSLSocket"):
-                await loop.create_connection(Recorder, sock=wrapped)
+    wrapped = contexts().client.wrap_socket(socket.socket(), server_hostname=HOST)
+    with wrapped, pytest.raises(TypeError, match="Socket cannot be of type SSLSocket"):
+        await loop.create_connection(Recorder, sock=wrapped)

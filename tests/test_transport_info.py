@@ -9,14 +9,9 @@ from asyncio import AbstractEventLoop
 from asyncio.trsock import TransportSocket
 
 import pytest
-from peers import FAMILIES, Recorder, in_thread, wire
+from peers import FAMILIES, Recorder, in_thread, turns, wire
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @each_family
