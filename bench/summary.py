@@ -62,5 +62,5 @@ def _round(result: LoadResult) -> dict[str, float]:
 def _ratios(results: Sequence[LoadResult], baseline: Sequence[LoadResult]) -> list[float]:
     return [
         mine.cpu_us_per_message / theirs.cpu_us_per_message
-        for mine, theirs in zip(results, baseline)
+        for mine, theirs in zip(results, baseline, strict=True)
     ]

@@ -29,7 +29,7 @@ def aligned(header: Row, rows: Sequence[Row]) -> str:
     lines = []
     for row in (header, ["-" * width for width in widths], *rows):
         cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from audit import assert_nothing_left, open_descriptors, settle
-from differences import DIFFERENCES
-from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop
+
+pytest.register_assert_rewrite("audit", "peers")
+
+from audit import assert_nothing_left, open_descriptors, settle  # noqa: E402
+from differences import DIFFERENCES  # noqa: E402
+from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop  # noqa: E402
 
 TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs below Python
 PROCESS_LIMIT_S = 60

@@ -20,9 +20,10 @@ PEER_LIMIT_S = 10
 Result = TypeVar("Result")
 
 
-async def in_thread(function: Callable[..., Result], *args: Any) -> Result:
+def in_thread(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
+    """Starts at once, also when it is awaited later."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, functools.partial(function, *args))
+    return loop.run_in_executor(None, functools.partial(function, *args))
 
 
 class Recorder(asyncio.Protocol):
@@ -81,16 +82,19 @@ class Recorder(asyncio.Protocol):
 
 
 class BufferedRecorder(Recorder, asyncio.BufferedProtocol):  # type: ignore[misc]
-    """The same, giving the transport a buffer of `buffer_bytes` to receive into."""
+    """The same, giving the transport a buffer of `buffer_bytes` to receive into.
+
+    The buffer is given as a memoryview: stdlib's SSLProtocol slices what it is given.
+    """
 
     def __init__(self, buffer_bytes: int = 65536) -> None:
         super().__init__()
         self.buffer = bytearray(buffer_bytes)
         self.hints: list[int] = []
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         self.hints.append(sizehint)
-        return self.buffer
+        return memoryview(self.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         assert 0 < nbytes <= len(self.buffer)
@@ -152,7 +156,7 @@ def _tcp_pair(
         limit_buffers(listener, buffer_bytes)
         listener.bind((host, 0))
         listener.listen()
-        ours = socket.socket(family)
+        ours = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         limit_buffers(ours, buffer_bytes)
         ours.connect(listener.getsockname())
         return ours, listener.accept()[0]

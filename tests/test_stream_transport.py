@@ -34,7 +34,9 @@ async def turns(count: int) -> None:
 
 @each_family
 @each_protocol
-async def test_data_reaches_the_protocol(family: str, factory: Any, loop: AbstractEventLoop) -> None:
+async def test_data_reaches_the_protocol(
+    family: str, factory: Any, loop: AbstractEventLoop
+) -> None:
     async with wire(factory, family) as connection:
         await in_thread(connection.peer.sendall, b"hello")
         assert await connection.protocol.received(5) == b"hello"

@@ -163,7 +163,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        return StreamTransport(self, sock, protocol, copy_context(), waiter, extra, server)
+        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
+        transport.start(waiter)
+        return transport
 
     def _make_ssl_transport(
         self,
@@ -227,7 +229,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
-        while self._stopping_acceptors:
+        while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
         return await super().create_server(*args, **kwargs)
 
@@ -254,7 +256,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         port: Any,
         *,
         family: int = 0,
-        type: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
         proto: int = 0,
         flags: int = 0,
     ) -> Any:

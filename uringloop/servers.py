@@ -146,7 +146,8 @@ class Acceptor(Operation):
         protocol = None
         try:
             protocol = context.run(self._factory)
-            StreamTransport(self._loop, conn, protocol, context, None, extra, self._server)
+            transport = StreamTransport(self._loop, conn, protocol, context, extra, self._server)
+            transport.start(None)
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise

@@ -1,3 +1,4 @@
+/* What the benchmark programs share; endpoint.h says what each function does. */
 #define _GNU_SOURCE
 #include "endpoint.h"
 

@@ -1,3 +1,4 @@
+/* Latencies counted in buckets of equal relative width; see histogram.h. */
 #include "histogram.h"
 
 #include <math.h>

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import importlib
 import pkgutil
-import test.test_asyncio
 import unittest
 from collections.abc import Iterator
+
+import pytest
+import test.test_asyncio
 from test.test_asyncio import (
     test_base_events,
     test_events,
@@ -166,7 +168,10 @@ def on_loop(name: str, case: type[unittest.TestCase], loop_id: str) -> type[unit
     # A test that is None is no test: neither unittest nor pytest sees it.
     hidden = {test: None for test in names_of_tests(base) if reason_for(f"{name}.{test}")}
     own_name = f"{name.replace('.', '_')}_{loop_id}"
-    return type(own_name, (_OnLoop, base), {"loop_id": loop_id, "__module__": __name__, **hidden})
+    # CPython tests what it has deprecated; any other warning is an error, as everywhere.
+    marks = [pytest.mark.filterwarnings("default::DeprecationWarning")]
+    members = {"loop_id": loop_id, "pytestmark": marks, "__module__": __name__, **hidden}
+    return type(own_name, (_OnLoop, base), members)
 
 
 def classes_under_test(loop_id: str) -> Iterator[type[unittest.TestCase]]:

@@ -42,7 +42,7 @@ MODULES = {
 
 CLASSES = {
     "test_base_events.BaseEventTests": MAKES_NO_LOOP,
-    "test_base_events.BaseLoopSockSendfileTests": "builds a BaseSelectorEventLoop with a mock inside",
+    "test_base_events.BaseLoopSockSendfileTests": "builds a BaseSelectorEventLoop on a mock",
     "test_base_events.TestSelectorUtils": MAKES_NO_LOOP,
     "test_buffered_proto.BufferedProtocolProactorTests": "Windows",
     "test_events.AbstractEventLoopTests": MAKES_NO_LOOP,

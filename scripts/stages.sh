@@ -1,0 +1,139 @@
+# Sourced by ./check: runs stages, one line each, and adds up what the tests say.
+#
+#   stage NAME COMMAND ...              passes when the command does
+#   tests NAME VENV RENDERING PATH ...  pytest; its counts go into the summary
+#   summary                             the last line, and the exit status
+#
+# The output of a stage is kept in build/check and shown only when the stage fails.
+
+logs=build/check
+mkdir -p "$logs"
+started=$(date +%s)
+failed_stages=
+left_out=
+names=
+passed=0
+failed=0
+skipped=0
+
+minor_version() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
+# run NAME COMMAND ...: the output to $log; says how it went.
+run() {
+    name=$1
+    shift
+    log="$logs/$(printf %s "$name" | tr -c 'a-zA-Z0-9.' '-').log"
+    stage_started=$(date +%s)
+    if "$@" >"$log" 2>&1 </dev/null; then verdict=passed; else verdict=FAILED; fi
+    took_s=$(($(date +%s) - stage_started))
+    if [ $verdict = FAILED ]; then
+        cat "$log"
+        failed_stages="$failed_stages, $name"
+    fi
+}
+
+stage() {
+    run "$@"
+    say "$name: $verdict in $took_s s"
+}
+
+tests() {
+    name=$1
+    venv=$2
+    rendering=$3
+    shift 3
+    pure=
+    [ "$rendering" = compiled ] || pure=1
+    run "$name" env URINGLOOP_PURE="$pure" \
+        "$venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 "$@"
+    count
+}
+
+# Adds the counts of pytest's last line to the totals.
+count() {
+    counts=$(tail -n 1 "$log")
+    add_count passed
+    add_count failed
+    add_count skipped
+    case $counts in
+    *passed* | *failed*) ;;
+    *) failed=$((failed + 1)) ;;
+    esac
+    names="$names, $name"
+    say "$name: $verdict: $counts"
+}
+
+# add_count WORD: `12 failed` adds 12; errors count as failures.
+add_count() {
+    words=$1
+    [ "$1" != failed ] || words='failed errors error'
+    for word in $words; do
+        found=$(printf %s "$counts" | sed -n "s/.*\(^\|[^0-9]\)\([0-9][0-9]*\) $word\(,\| in\|\$\).*/\2/p")
+        eval "$1=\$(($1 + ${found:-0}))"
+    done
+}
+
+# build_apart NAME VARIABLE=VALUE: a copy of the package under build/NAME, built with that.
+build_apart() {
+    env URINGLOOP_PURE=1 "$2" .venv/bin/python setup.py -q build \
+        --build-base "build/$1/base" --build-lib "build/$1/lib"
+}
+
+# The contract suite of the engines, on the build under address and undefined behaviour
+# sanitizers, in a folder where no other build is found. The Python that loads the engine
+# is not instrumented, so leaks are not looked for.
+sanitized_tests() {
+    rm -rf build/sanitize/lib/tests
+    cp -R tests pyproject.toml build/sanitize/lib/
+    run "$1" env -C build/sanitize/lib \
+        LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
+        ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+        PYTHONMALLOC=malloc URINGLOOP_PURE=1 \
+        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 tests/driver
+    count
+}
+
+# other_python 3.12: CPython's tests and our list of them, where that Python is installed.
+other_python() {
+    python=$(find_python "$1") || python=
+    if [ -z "$python" ]; then
+        left_out="$left_out, $1 is not installed"
+        say "$1: not installed"
+    elif ! need_python "$python"; then
+        left_out="$left_out, $1 lacks $(packages_lacking "$python")"
+        say "$1: cannot be tested without $(packages_lacking "$python")"
+    else
+        need_venv ".venv-$1" "$python" test
+        need_build ".venv-$1"
+        tests "$1" ".venv-$1" compiled tests/conformance
+    fi
+}
+
+# The newest installed Python of that minor version, from PATH or pyenv.
+find_python() {
+    pyenv_versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
+    for candidate in "python$1" $(newest_first "$pyenv_versions/$1".*/bin/python); do
+        python=$(real_python "$candidate") || continue
+        [ "$(minor_version "$python")" != "$1" ] || {
+            echo "$python"
+            return 0
+        }
+    done
+    return 1
+}
+
+newest_first() {
+    printf '%s\n' "$@" | sort -rV
+}
+
+summary() {
+    took_s=$(($(date +%s) - started))
+    verdict=passed
+    [ -z "$failed_stages" ] || verdict="FAILED (${failed_stages#, })"
+    say "check: $verdict in $took_s s: $passed passed, $failed failed, $skipped skipped (${names#, }${left_out:+; $left_out})"
+    [ "$verdict" = passed ] || exit 1
+    exit 0
+}
