@@ -71,7 +71,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_python(sdist.format(str(folder)), ROOT)
     source = folder / "source"
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-        archive.extractall(source)
+        archive.extractall(source, filter="data")
     wheel = "from setuptools import build_meta; build_meta.build_wheel({!r})"
     run_python(wheel.format(str(folder)), next(source.iterdir()))
     return folder
