@@ -51,6 +51,14 @@ DIFFERENCES: dict[str, str] = {
     "start_tls_while_paused": (
         "asyncio fails an assertion when a transport resumes that was paused before start_tls()"
     ),
+    "fork": (
+        "asyncio lets a forked child go on with its parent's loop, and both then read from one "
+        "epoll instance; ours raises RuntimeError"
+    ),
+    "cancelled_receive": (
+        "asyncio drops what sock_recv() had received when its task is cancelled in the same "
+        "turn; ours keeps it for the next receive or returns it"
+    ),
     "nan_delay": (
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"

@@ -144,9 +144,11 @@ async def wire(
     connect = loop.create_unix_connection if family == "unix" else loop.create_connection
     transport, protocol = await connect(factory, sock=ours)  # type: ignore[operator]
     with peer:
-        yield Wire(transport, protocol, peer)
-        if "lost" not in protocol.calls:
-            transport.abort()
+        try:
+            yield Wire(transport, protocol, peer)
+        finally:
+            if "lost" not in protocol.calls:
+                transport.abort()
     for _ in range(4):
         await asyncio.sleep(0)  # connection_lost is called soon after abort
 
