@@ -186,6 +186,21 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
         return tls._app_transport
 
+    async def _create_connection_transport(
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return await super()._create_connection_transport(sock, *args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            self._close_unowned(sock)
+            raise
+
+    def _close_unowned(self, sock: socket.socket) -> None:
+        """Closes a socket that no transport took over: its protocol could not be made."""
+        transport = self._transports.get(sock.fileno())
+        if transport is None or transport._sock is not sock:
+            sock.close()
+
     def _attach_to_server(self, server: Any, transport: Any) -> None:
         servers.attach(server, transport)
 

@@ -224,11 +224,14 @@ class StreamTransport(ReceivingStream):
         if self._protocol_paused or self.get_write_buffer_size() <= self._high_bytes:
             return
         self._protocol_paused = True
+        self._told_to_pause = self._protocol
         flow_control.tell_protocol(self._core, self, self._protocol, "pause_writing")
 
     def _resume_protocol(self) -> None:
         self._protocol_paused = False
-        flow_control.tell_protocol(self._core, self, self._protocol, "resume_writing")
+        protocol = flow_control.protocol_to_resume(self._protocol, self._told_to_pause)
+        self._told_to_pause = None
+        flow_control.tell_protocol(self._core, self, protocol, "resume_writing")
 
     def _make_empty_waiter(self) -> Any:
         """A Future for the moment when all is with the kernel; no write until it is reset."""

@@ -39,6 +39,7 @@ cdef class StreamBase(Operation):
     cdef bint _will_flush
     cdef object _drained_waiter
     cdef public bint _protocol_paused
+    cdef object _told_to_pause
     cdef Py_ssize_t _high_bytes
     cdef Py_ssize_t _low_bytes
 

@@ -86,6 +86,7 @@ class StreamBase(Operation):
         self._will_flush = False
         self._drained_waiter: Any = None
         self._protocol_paused = False
+        self._told_to_pause: Any = None
         self._high_bytes = flow_control.HIGH_BYTES
         self._low_bytes = flow_control.LOW_BYTES
 
@@ -207,6 +208,7 @@ class StreamBase(Operation):
         self._sock.close()
         self._sock = None
         self._protocol = None
+        self._told_to_pause = None
         self._backlog = None
         server = self._server
         if server is not None:

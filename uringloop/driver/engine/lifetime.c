@@ -154,7 +154,8 @@ static bool has_owner_ended(const struct ul_uring *uring) {
 /* A ring that belongs to another, living thread cannot be entered here to cancel anything.
  * The kernel stops its requests some time after the close, and until then a receive may
  * write to a buffer. So that memory stays mapped for the life of the process: a few MiB of
- * addresses, where the alternative is somebody else's memory written to. */
+ * addresses, where the alternative is somebody else's memory written to. A descriptor that
+ * the thread registered keeps the ring, and with it the sockets in use, until it ends. */
 void ul_uring_close(struct ul_engine *engine) {
     struct ul_uring *uring = engine->state;
     bool is_quiet;

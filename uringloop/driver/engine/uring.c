@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 enum {
-    ROOM_NEEDED = 2,          /* events for one completion */
+    ROOM_NEEDED = 2,       /* events for one completion */
     SHORTAGE_NS = 1000000, /* a pause for a kernel that refuses to take more */
 };
 
@@ -248,7 +248,7 @@ static void cancel_completed(struct ul_uring *uring, struct ul_operation *operat
 static void arm_wake(struct ul_uring *uring) {
     struct io_uring_sqe *sqe = ul_ring_sqe(uring);
     if (!sqe)
-        return; /* the next turn tries again, and none waits before it is armed */
+        return; /* tried again before each enter, and meanwhile none sleeps for long */
     ul_request_poll(uring->engine->wake_fd, POLLIN, ul_tagged(0, UL_TAG_WAKE), sqe);
     uring->wake_is_armed = true;
 }
