@@ -273,7 +273,7 @@ async def test_abort_does_not_say_goodbye(loop: AbstractEventLoop) -> None:
 async def test_a_peer_that_vanishes_ends_the_connection(loop: AbstractEventLoop) -> None:
     with tls_listener() as listener:
         accepting = in_thread(accept_tls, listener)
-        transport, protocol = await connect_tls(loop, listener.getsockname())
+        _, protocol = await connect_tls(loop, listener.getsockname())
         peer = await accepting
         raw = socket.socket(fileno=peer.detach())
         raw.close()  # FIN without close_notify
