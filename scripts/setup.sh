@@ -92,11 +92,14 @@ need_venv() {
     [ "$(cat "$1/stamp-dependencies" 2>/dev/null)" != "$stamp" ] || return 0
     say "setting up $1 ($("$2" -V))"
     rm -rf "$1"
-    "$2" -m venv "$1" &&
-        pip_install "$1" --upgrade 'pip>=24' &&
-        pip_install "$1" 'setuptools>=77' 'cffi>=1.16' 'Cython>=3.1' &&
-        pip_install "$1" --no-build-isolation --editable ".[$3]" ||
+    if ! {
+        "$2" -m venv "$1" &&
+            pip_install "$1" --upgrade 'pip>=24' &&
+            pip_install "$1" 'setuptools>=77' 'cffi>=1.16' 'Cython>=3.1' &&
+            pip_install "$1" --no-build-isolation --editable ".[$3]"
+    }; then
         stop "$1 could not be set up"
+    fi
     source_stamp >"$1/stamp-build"
     printf '%s\n' "$stamp" >"$1/stamp-dependencies"
 }
