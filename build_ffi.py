@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from typing import Any, NoReturn
 
 MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
@@ -26,7 +27,7 @@ SOURCES = [
     "ring.c",
     "requests.c",
     "buffers.c",
-    "teardown.c",
+    "lifetime.c",
     "probe.c",
 ]
 HEADERS = ["engine.h", "internal.h", "uring.h", "epoll.h"]
@@ -37,7 +38,7 @@ C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
 HERE = Path(__file__).resolve().parent
 
 
-def stop(what: str) -> None:
+def stop(what: str) -> NoReturn:
     """Ends the build with one line that says what is missing and how to get it."""
     raise SystemExit(f"uringloop: {what}. On Debian or Ubuntu run: {REMEDY}")
 
@@ -46,9 +47,9 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess:
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
         stop(f"{command[0]} is not installed")
 
@@ -109,7 +110,7 @@ def extra_c_flags() -> list[str]:
     return flags
 
 
-def make_ffi():
+def make_ffi() -> Any:
     try:
         from cffi import FFI
     except ImportError:

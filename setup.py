@@ -13,6 +13,8 @@ HOT_MODULES = [
     "uringloop/handles.py",
     "uringloop/write_queue.py",
     "uringloop/core.py",
+    "uringloop/transports/stream_base.py",
+    "uringloop/transports/receiving.py",
     "uringloop/transports/stream.py",
     "uringloop/driver/in_flight.py",
     "uringloop/driver/rings.pyx",

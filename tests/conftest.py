@@ -13,24 +13,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from audit import assert_nothing_left, open_descriptors, settle
-from differences import DIFFERENCES
-from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop
+
+pytest.register_assert_rewrite("audit", "peers")
+
+from audit import assert_nothing_left, open_descriptors, settle  # noqa: E402
+from differences import DIFFERENCES  # noqa: E402
+from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop  # noqa: E402
 
 TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs below Python
-PROCESS_LIMIT_S = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("filterwarnings", "error")
     config.addinivalue_line("markers", "difference(name): a listed difference from asyncio")
     config.addinivalue_line("markers", "ours: about what only our loops have")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(PROCESS_LIMIT_S))
+def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()  # the audit collects after each test: let it look at that test's objects alone
 

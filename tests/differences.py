@@ -28,6 +28,37 @@ DIFFERENCES: dict[str, str] = {
     "writelines_empty_piece": (
         "asyncio 3.12 and up drop out of writelines() with an empty piece left in the queue"
     ),
+    "writelines_pauses": (
+        "asyncio up to 3.13.0 does not pause the protocol in writelines() (cpython 127656); "
+        "ours does, as later versions do"
+    ),
+    "failed_factory": (
+        "asyncio leaves an accepted or connected socket to the garbage collector, with a "
+        "ResourceWarning, when the protocol factory or the set-up of TLS fails; ours closes it "
+        "at once"
+    ),
+    "nodelay_without_proto": (
+        "asyncio does not set TCP_NODELAY on a socket that was made with proto=0; ours does"
+    ),
+    "accept_races_close": (
+        "asyncio loses track of a connection when its server is closed in the turn after the "
+        "accept (3.12 and up); ours serves or closes it"
+    ),
+    "start_tls_keeps_buffered": (
+        "asyncio's StreamWriter.start_tls() forgets what its reader already holds of the "
+        "handshake (cpython 142352); ours feeds it to TLS"
+    ),
+    "start_tls_while_paused": (
+        "asyncio fails an assertion when a transport resumes that was paused before start_tls()"
+    ),
+    "fork": (
+        "asyncio lets a forked child go on with its parent's loop, and both then read from one "
+        "epoll instance; ours raises RuntimeError"
+    ),
+    "cancelled_receive": (
+        "asyncio drops what sock_recv() had received when its task is cancelled in the same "
+        "turn; ours keeps it for the next receive or returns it"
+    ),
     "nan_delay": (
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"

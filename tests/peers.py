@@ -20,9 +20,22 @@ PEER_LIMIT_S = 10
 Result = TypeVar("Result")
 
 
-async def in_thread(function: Callable[..., Result], *args: Any) -> Result:
+def in_thread(function: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
+    """Starts at once, also when it is awaited later."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, functools.partial(function, *args))
+    return loop.run_in_executor(None, functools.partial(function, *args))
+
+
+async def turns(count: int) -> None:
+    """Lets the loop turn, where the test is about what happens in between."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    """Keeps the loop turning, without rest, until nobody can tell us but by looking."""
+    while not condition():  # noqa: ASYNC110 - there is nothing that could set an event
+        await asyncio.sleep(0)
 
 
 class Recorder(asyncio.Protocol):
@@ -75,22 +88,28 @@ class Recorder(asyncio.Protocol):
             self._changed.clear()
             await self._changed.wait()
 
+    async def until_called(self, call: str, count: int = 1) -> None:
+        await self.until(lambda: self.calls.count(call) >= count)
+
     async def received(self, count: int) -> bytes:
         await self.until(lambda: len(self.data) >= count)
         return bytes(self.data)
 
 
 class BufferedRecorder(Recorder, asyncio.BufferedProtocol):  # type: ignore[misc]
-    """The same, giving the transport a buffer of `buffer_bytes` to receive into."""
+    """The same, giving the transport a buffer of `buffer_bytes` to receive into.
+
+    The buffer is given as a memoryview: stdlib's SSLProtocol slices what it is given.
+    """
 
     def __init__(self, buffer_bytes: int = 65536) -> None:
         super().__init__()
         self.buffer = bytearray(buffer_bytes)
         self.hints: list[int] = []
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         self.hints.append(sizehint)
-        return self.buffer
+        return memoryview(self.buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         assert 0 < nbytes <= len(self.buffer)
@@ -125,9 +144,11 @@ async def wire(
     connect = loop.create_unix_connection if family == "unix" else loop.create_connection
     transport, protocol = await connect(factory, sock=ours)  # type: ignore[operator]
     with peer:
-        yield Wire(transport, protocol, peer)
-        if "lost" not in protocol.calls:
-            transport.abort()
+        try:
+            yield Wire(transport, protocol, peer)
+        finally:
+            if "lost" not in protocol.calls:
+                transport.abort()
     for _ in range(4):
         await asyncio.sleep(0)  # connection_lost is called soon after abort
 
@@ -152,7 +173,7 @@ def _tcp_pair(
         limit_buffers(listener, buffer_bytes)
         listener.bind((host, 0))
         listener.listen()
-        ours = socket.socket(family)
+        ours = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         limit_buffers(ours, buffer_bytes)
         ours.connect(listener.getsockname())
         return ours, listener.accept()[0]

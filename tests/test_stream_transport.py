@@ -19,17 +19,13 @@ from peers import (
     recv_until_eof,
     reset,
     send_all_or_until_refused,
+    turns,
     wire,
 )
 
 Reported = list[dict[str, Any]]
 each_family = pytest.mark.parametrize("family", FAMILIES)
 each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
-
-
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @each_family

@@ -19,7 +19,9 @@ HOT_MODULES = frozenset(
         "uringloop.handles",
         "uringloop.write_queue",
         "uringloop.core",
+        "uringloop.transports.receiving",
         "uringloop.transports.stream",
+        "uringloop.transports.stream_base",
         "uringloop.driver.in_flight",
         "uringloop.driver.rings",
     }

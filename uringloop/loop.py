@@ -163,7 +163,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        return StreamTransport(self, sock, protocol, copy_context(), waiter, extra, server)
+        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
+        transport.start(waiter)
+        return transport
 
     def _make_ssl_transport(
         self,
@@ -183,6 +185,21 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         )
         self._make_socket_transport(rawsock, tls, extra=extra, server=server)
         return tls._app_transport
+
+    async def _create_connection_transport(
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return await super()._create_connection_transport(sock, *args, **kwargs)  # type: ignore[misc]
+        except BaseException:
+            self._close_unowned(sock)
+            raise
+
+    def _close_unowned(self, sock: socket.socket) -> None:
+        """Closes a socket that no transport took over: its protocol could not be made."""
+        transport = self._transports.get(sock.fileno())
+        if transport is None or transport._sock is not sock:
+            sock.close()
 
     def _attach_to_server(self, server: Any, transport: Any) -> None:
         servers.attach(server, transport)

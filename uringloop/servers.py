@@ -135,18 +135,22 @@ class Acceptor(Operation):
             self._accept_plain(conn, extra)
 
     def _accept_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
-        """asyncio's own way: a task that sees the handshake through."""
-        task = self._loop._accept_connection2(
+        self._loop.create_task(self._serve_tls(conn, extra))
+
+    async def _serve_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
+        """asyncio's own way to see a handshake through; it keeps silent on failures."""
+        await self._loop._accept_connection2(
             self._factory, conn, extra, self._sslcontext, self._server, *self._tls_timeouts
         )
-        self._loop.create_task(task)
+        self._loop._close_unowned(conn)
 
     def _accept_plain(self, conn: socket.socket, extra: dict[str, Any]) -> None:
         context = self._context.copy()
         protocol = None
         try:
             protocol = context.run(self._factory)
-            StreamTransport(self._loop, conn, protocol, context, None, extra, self._server)
+            transport = StreamTransport(self._loop, conn, protocol, context, extra, self._server)
+            transport.start(None)
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import resource
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from uringloop.driver._engine import ffi, lib
@@ -287,3 +289,17 @@ def open_descriptors() -> dict[int, str]:
         except FileNotFoundError:
             continue  # the listing's own
     return found
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Lowers the soft limit so that only so many more can be opened, then it is EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY) for _ in range(count + 1)]
+    for fd in taken:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,12 +6,13 @@ import errno
 import fcntl
 import os
 import random
-import resource
 import socket
 import struct
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
+
+from .engine_harness import descriptors_left
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 
@@ -19,19 +20,6 @@ LINGER_RESET = struct.pack("ii", 1, 0)
 def close_all(descriptors):
     for fd in descriptors:
         os.close(fd)
-
-
-@contextmanager
-def no_descriptor_left():
-    """Lowers the soft limit to what is open now, so that the next descriptor is EMFILE."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    probe = os.open("/dev/null", os.O_RDONLY)
-    os.close(probe)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_burst_of_connections_is_accepted_whole(sized_engine, listener, new_client):
@@ -123,7 +111,7 @@ def test_running_out_of_descriptors_ends_an_accept_that_may_start_again(
 ):
     """Rows 30, 31: EMFILE is final, so nothing spins; the connection stays queued."""
     client = new_client(listener)
-    with no_descriptor_left():
+    with descriptors_left(0):
         accepting = engine.accept(listener.fileno())
         engine.finish(accepting)
     assert accepting.result == -errno.EMFILE

@@ -10,7 +10,7 @@ from select import POLLIN
 import pytest
 from uringloop.driver._engine import lib
 
-from .engine_harness import LIMIT_S, Engine, sockaddr
+from .engine_harness import LIMIT_S, Engine, descriptors_left, sockaddr
 
 
 def stage_everything(engine, listener, new_pair, resources):
@@ -81,6 +81,18 @@ def test_close_from_another_thread(engine, pair, in_thread):
     in_thread(engine.close).result(LIMIT_S)
 
 
+@pytest.mark.parametrize("count", range(4))
+def test_opening_without_enough_descriptors_fails_whole(open_engine, count):
+    """Row 30: an engine has two of its own; with fewer there is EMFILE and nothing left."""
+    with descriptors_left(count):
+        if count >= 2:
+            open_engine().close()
+            return
+        with pytest.raises(OSError) as refusal:
+            open_engine()
+        assert refusal.value.errno == errno.EMFILE
+
+
 def test_three_hundred_engines_one_after_the_other(open_engine, pair):
     """Row 29: the kernel frees a ring's memory late; opening goes on all the same."""
     ours, peer = pair
@@ -145,7 +157,7 @@ def test_a_turn_in_a_second_thread_works_or_is_refused(engine, pair, in_thread):
 
 
 def wait_for_child(child):
-    """The child's exit status; it ends by itself, or the read below never returns."""
+    """The child's exit status."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

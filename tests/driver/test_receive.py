@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import random
+import select
 import socket
 import struct
 
@@ -241,6 +242,63 @@ def test_a_closed_number_whose_file_lives_on_does_not_spin(engine, new_pair, res
     enters = engine.shared.counters.enters
     assert engine.turn(0.05) == []
     assert engine.shared.counters.enters - enters <= 3
+
+
+def test_a_duplicate_that_gets_its_old_number_back_is_received_from(engine, new_pair, resources):
+    """Row 5: closed too early, cancelled, and then the same file is there again."""
+    ours, peer = new_pair()
+    duplicate = os.dup(ours.fileno())
+    resources.callback(os.close, duplicate)
+    number = ours.detach()
+    old = engine.receive(number)
+    engine.turn()
+    os.close(number)
+    engine.cancel(old)
+    engine.finish(old)
+    os.dup2(duplicate, number)
+    resources.callback(os.close, number)
+    new = engine.receive(number)
+    peer.sendall(b"back again")
+    engine.run_until(lambda: new.data == b"back again")
+    assert old.data == b""
+
+
+def test_operations_on_a_number_closed_too_early_all_end(engine, new_pair, resources):
+    """Row 5: two on one number whose file is gone, one on a number whose file lives on and
+    is readable. A cancel of some may end others (EBADF), and none is left over."""
+    (gone, _), (kept, kept_peer) = new_pair(), new_pair()
+    resources.callback(os.close, os.dup(kept.fileno()))
+    gone_number, kept_number = gone.detach(), kept.detach()
+    operations = [
+        engine.receive(gone_number),
+        engine.poll(gone_number, select.POLLPRI),
+        engine.receive(kept_number),
+    ]
+    engine.turn()
+    os.close(gone_number)
+    os.close(kept_number)
+    engine.cancel(operations[2])
+    engine.finish(operations[2])
+    kept_peer.sendall(b"to nobody")
+    engine.turn(0.01)
+    for operation in operations[:2]:
+        engine.cancel(operation)
+        engine.finish(operation)
+    results = {operation.result for operation in operations}
+    assert results <= {-errno.EBADF, -errno.ECANCELED}
+
+
+def test_of_two_operations_on_a_number_closed_too_early_each_ends(engine, new_pair):
+    """Row 5: as above, without anything readable."""
+    ours, _ = new_pair()
+    number = ours.detach()
+    both = [engine.receive(number), engine.poll(number, select.POLLPRI)]
+    engine.turn()
+    os.close(number)
+    for operation in both:
+        engine.cancel(operation)
+        engine.finish(operation)
+        assert operation.result in (-errno.EBADF, -errno.ECANCELED)
 
 
 def test_sockets_opened_and_closed_in_a_churn_never_mix(engine, new_pair):

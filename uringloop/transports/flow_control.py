@@ -5,6 +5,7 @@ No I/O; the loop is only used for its exception handler.
 
 from __future__ import annotations
 
+from asyncio.sslproto import SSLProtocol
 from typing import Any
 
 # asyncio's defaults.
@@ -49,6 +50,15 @@ def tell_protocol(loop: Any, transport: Any, protocol: Any, method: str) -> None
                 "protocol": protocol,
             }
         )
+
+
+def protocol_to_resume(current: Any, told_to_pause: Any) -> Any:
+    """Which protocol hears resume_writing(): the current one, whoever was paused, as in asyncio.
+
+    But TLS that took over a paused transport was never paused itself, and says so by an
+    assertion; the protocol above it is the one that waits.
+    """
+    return told_to_pause if isinstance(current, SSLProtocol) else current
 
 
 def buffer_of(protocol: Any, size: int) -> Any:

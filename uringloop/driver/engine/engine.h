@@ -151,7 +151,8 @@ struct ul_config {
 
 /* Opens an engine: io_uring when config->features has UL_FEATURE_IO_URING, else epoll.
  * A ring is created disabled and is enabled by the first ul_turn, in its thread. ENOMEM is
- * met by smaller queues first. Returns 0 and sets *engine, or -errno. */
+ * met by waiting, 50 ms at most, and then by smaller queues. Returns 0 and sets *engine, or
+ * -errno. */
 int ul_open(const struct ul_config *config, struct ul_engine **engine);
 
 /* The shared part; valid until ul_close. */

@@ -15,19 +15,13 @@
  *   The registered descriptor is an index in a table of the thread, not of the process.
  *   It is used, and taken back, only by the thread that registered it.
  *
- *   Without SUBMIT_ALL (5.18) a submission stops behind an SQE that failed. The rest stays
+ *   Without SUBMIT_ALL (older than 5.18) a submission stops behind an SQE that failed. The rest stays
  *   staged and goes with the next enter, so nothing depends on the flag.
  */
 #include "uring.h"
 
 #include <time.h>
 #include <unistd.h>
-
-enum {
-    SQ_DEFAULT = 256,
-    CQ_DEFAULT = 4096,
-    SQ_SMALLEST = 8, /* below, ENOMEM is the answer */
-};
 
 int64_t ul_now_ns(void) {
     struct timespec now;
@@ -50,30 +44,9 @@ static uint32_t setup_flags(uint32_t features) {
     return flags | IORING_SETUP_SUBMIT_ALL;
 }
 
-static int create(struct ul_uring *uring, uint32_t sq_entries, uint32_t cq_entries,
-                  uint32_t flags) {
-    struct io_uring_params params = {.flags = flags, .cq_entries = cq_entries};
-    return io_uring_queue_init_params(sq_entries, &uring->ring, &params);
-}
-
-/* ENOMEM: the kernel frees rings some time after they were closed, so many loops in a row
- * can run out of what they may lock, and large queues need contiguous pages. EINVAL: the
- * kernel is older than SUBMIT_ALL, or than what `features` asks for. */
-static int create_smaller_and_older(struct ul_uring *uring, const struct ul_config *config) {
-    uint32_t sq_entries = config->sq_entries ? config->sq_entries : SQ_DEFAULT;
-    uint32_t cq_entries = config->cq_entries ? config->cq_entries : CQ_DEFAULT;
-    uint32_t flags = setup_flags(uring->features);
-    int error = create(uring, sq_entries, cq_entries, flags);
-    if (error == -EINVAL) {
-        flags &= ~IORING_SETUP_SUBMIT_ALL;
-        error = create(uring, sq_entries, cq_entries, flags);
-    }
-    while (error == -ENOMEM && sq_entries > SQ_SMALLEST) {
-        sq_entries /= 2;
-        cq_entries /= 2;
-        error = create(uring, sq_entries, cq_entries, flags);
-    }
-    return error;
+static int create(struct ul_uring *uring, const struct ul_config *config, uint32_t flags) {
+    struct io_uring_params params = {.flags = flags, .cq_entries = config->cq_entries};
+    return io_uring_queue_init_params(config->sq_entries, &uring->ring, &params);
 }
 
 /* The SQE at place n of the ring is always n, where there is an index array at all. */
@@ -85,7 +58,10 @@ static void fill_index_array(struct io_uring_sq *queue) {
 }
 
 int ul_ring_open(struct ul_uring *uring, const struct ul_config *config) {
-    int error = create_smaller_and_older(uring, config);
+    uint32_t flags = setup_flags(uring->features);
+    int error = create(uring, config, flags);
+    if (error == -EINVAL)
+        error = create(uring, config, flags & ~(uint32_t)IORING_SETUP_SUBMIT_ALL);
     if (error)
         return error;
     if (~uring->ring.features & UL_KERNEL_FEATURES_NEEDED) {

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 enum {
-    ROOM_NEEDED = 2,          /* events for one completion */
+    ROOM_NEEDED = 2,       /* events for one completion */
     SHORTAGE_NS = 1000000, /* a pause for a kernel that refuses to take more */
 };
 
@@ -248,7 +248,7 @@ static void cancel_completed(struct ul_uring *uring, struct ul_operation *operat
 static void arm_wake(struct ul_uring *uring) {
     struct io_uring_sqe *sqe = ul_ring_sqe(uring);
     if (!sqe)
-        return; /* the next turn tries again, and none waits before it is armed */
+        return; /* tried again before each enter, and meanwhile none sleeps for long */
     ul_request_poll(uring->engine->wake_fd, POLLIN, ul_tagged(0, UL_TAG_WAKE), sqe);
     uring->wake_is_armed = true;
 }
@@ -410,58 +410,11 @@ static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     return result;
 }
 
-/* Open and close. ----------------------------------------------------------------------- */
-
-static void abandon(struct ul_engine *engine) {
-    struct ul_uring *uring = engine->state;
-    close(uring->ring.ring_fd);
-}
-
-static const struct ul_backend BACKEND = {
+const struct ul_backend UL_URING_BACKEND = {
     .start = start,
     .cancel = cancel,
     .begin = begin,
     .finish = finish,
     .close = ul_uring_close,
-    .abandon = abandon,
+    .abandon = ul_uring_abandon,
 };
-
-/* Features that need others are dropped with them. */
-static uint32_t consistent(uint32_t features) {
-    if (!(features & UL_FEATURE_SINGLE_ISSUER))
-        features &= ~UL_FEATURE_DEFER_TASKRUN;
-    if (!(features & UL_FEATURE_BUFFER_RING))
-        features &= ~(UL_FEATURE_INCREMENTAL_BUFFERS | UL_FEATURE_MULTISHOT_RECV);
-    return features;
-}
-
-static int open_parts(struct ul_uring *uring, const struct ul_config *config) {
-    int error = ul_ring_open(uring, config);
-    if (error)
-        return error;
-    uring->messages = calloc(uring->ring.sq.ring_entries, sizeof(*uring->messages));
-    error = uring->messages ? ul_buffers_open(uring, config) : -ENOMEM;
-    if (error)
-        ul_ring_close(uring);
-    return error;
-}
-
-int ul_uring_open(struct ul_engine *engine, const struct ul_config *config) {
-    struct ul_uring *uring = calloc(1, sizeof(*uring));
-    int error;
-    if (!uring)
-        return -ENOMEM;
-    uring->engine = engine;
-    uring->features = consistent(config->features);
-    ul_list_clear(&uring->pending);
-    ul_list_clear(&uring->starved);
-    error = open_parts(uring, config);
-    if (error) {
-        ul_uring_free(uring, true);
-        return error;
-    }
-    engine->backend = &BACKEND;
-    engine->state = uring;
-    engine->shared.features = uring->features;
-    return 0;
-}

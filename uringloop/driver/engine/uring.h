@@ -1,7 +1,7 @@
 /* uring.h - what the files of the io_uring backend share: the ring, its lists, its buffers.
  *
- * ring.c knows the two queues and the life of a ring, buffers.c the receive memory,
- * uring.c the operations. Nobody else includes this, but probe.c for the constants.
+ * ring.c knows the two queues, requests.c the SQEs, buffers.c the receive memory, uring.c the
+ * operations and the turn, lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the constants.
  */
 #ifndef URINGLOOP_URING_H
 #define URINGLOOP_URING_H
@@ -255,9 +255,13 @@ uint32_t ul_buffers_appetite(const struct ul_buffers *buffers);
 /* Frees the bookkeeping; the memory too unless the kernel might still write to it. */
 void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet);
 
-/* teardown.c ---------------------------------------------------------------------------- */
+/* lifetime.c ---------------------------------------------------------------------------- */
 
 void ul_uring_close(struct ul_engine *engine);
-void ul_uring_free(struct ul_uring *uring, bool is_quiet);
+void ul_uring_abandon(struct ul_engine *engine);
+
+/* uring.c ------------------------------------------------------------------------------- */
+
+extern const struct ul_backend UL_URING_BACKEND;
 
 #endif

@@ -1,0 +1,187 @@
+"""Forks in the way that the second argument names, while the parent has operations in flight."""
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from loops import make_loop
+
+KIND = sys.argv[1]
+
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+async def echo(rounds: int = 10, between: Callable[[], object] = str) -> None:
+    """A server and a client; `between` is called each time the server waits for data."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    for number in range(rounds):
+        await asyncio.sleep(0.001)  # lets the kernel have all receives and the accept
+        between()
+        writer.write(b"%06d" % number * 1000)
+        assert await reader.readexactly(6000) == b"%06d" % number * 1000
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Forks, does the work in the child, waits, and demands that it ended well."""
+    if pid := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        return
+    end_child(work)
+
+
+def end_child(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def run_fresh() -> None:
+    loop = make_loop(KIND)
+    loop.run_until_complete(asyncio.wait_for(echo(), 10))
+    loop.close()
+    print("child: echo")
+
+
+def expect_told(use: Callable[[], object]) -> None:
+    try:
+        use()
+    except RuntimeError as error:
+        check_told(error)
+    else:
+        raise AssertionError("nobody said anything")
+
+
+def check_told(error: RuntimeError) -> None:
+    assert "fork" in str(error), error
+    print("child: told")
+
+
+def fork_while_running() -> None:
+    parent(lambda: in_child(run_fresh))
+
+
+def fork_in_traffic() -> None:
+    loop = make_loop(KIND)
+    loop.run_until_complete(asyncio.wait_for(echo(20, lambda: in_child(str)), 20))
+    loop.close()
+    print("parent: echo")
+
+
+def run_and_multiply() -> None:
+    process = multiprocessing.get_context("fork").Process(target=run_fresh)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    process.close()
+
+
+def parent(fork: Callable[[], object]) -> None:
+    """Echoes, forks once while the kernel holds receives and an accept, echoes on."""
+    forks = iter([fork])
+    loop = make_loop(KIND)
+    loop.run_until_complete(asyncio.wait_for(echo(10, lambda: next(forks, str)()), 20))
+    loop.close()
+    print("parent: echo")
+
+
+def loop_made_before() -> None:
+    """As a server does that is loaded once and forked into workers."""
+    loop = make_loop(KIND)
+    in_child(run_fresh)
+    loop.run_until_complete(asyncio.wait_for(echo(), 10))
+    loop.close()
+    print("parent: echo")
+
+
+def run_parents_loop() -> None:
+    loop = make_loop(KIND)
+    loop.run_until_complete(echo())
+
+    def use() -> None:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    in_child(lambda: expect_told(use))
+    loop.run_until_complete(asyncio.wait_for(echo(), 10))
+    loop.close()
+    print("parent: echo")
+
+
+def return_into_parents_loop() -> None:
+    """The child returns from its callback as if nothing had happened."""
+    parent_pid = os.getpid()
+    loop = make_loop(KIND)
+
+    def fork() -> None:
+        if pid := os.fork():
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    forks = iter([fork])
+
+    def run() -> None:
+        loop.run_until_complete(asyncio.wait_for(echo(10, lambda: next(forks, str)()), 20))
+
+    try:
+        run()
+    except RuntimeError as error:
+        if os.getpid() == parent_pid:
+            raise
+        told = error
+        end_child(lambda: check_told(told))
+    loop.close()
+    print("parent: echo")
+
+
+def close_parents_loop() -> None:
+    loop = make_loop(KIND)
+    server = loop.run_until_complete(loop.create_server(Echo, "127.0.0.1", 0))
+
+    def close() -> None:
+        loop.close()
+        assert loop.is_closed()
+        print("child: told")
+
+    in_child(close)
+    loop.run_until_complete(asyncio.wait_for(echo_with(server), 10))
+    loop.close()
+    print("parent: echo")
+
+
+async def echo_with(server: asyncio.Server) -> None:
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"still served")
+    assert await reader.readexactly(12) == b"still served"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+SCENARIOS = {
+    "multiprocessing": lambda: parent(run_and_multiply),
+    "fork_while_running": fork_while_running,
+    "fork_in_traffic": fork_in_traffic,
+    "loop_made_before": loop_made_before,
+    "run_parents_loop": run_parents_loop,
+    "return_into_parents_loop": return_into_parents_loop,
+    "close_parents_loop": close_parents_loop,
+}
+SCENARIOS[sys.argv[2]]()

@@ -1,0 +1,19 @@
+# Types for the compiled rendering of receiving.py.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from uringloop.driver.rings cimport Rings
+from uringloop.transports.stream_base cimport StreamBase
+
+cdef uint32_t _RECV
+cdef int64_t _CANCELED
+
+cdef int _DRAINING
+
+
+cdef class ReceivingStream(StreamBase):
+    cdef object _start_receiving(self)
+    cdef object _recv_completed(self, Rings rings, int64_t result)
+    cdef object _recv_paused(self, Rings rings, int64_t result)
+    cdef object _keep(self, object item)
+    cdef object _deliver(self, Rings rings, int64_t size)
+    cdef object _deliver_bytes(self, bytes data)
+    cdef object _protocol_failed(self, object error)
