@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import itertools
 import mmap
 import random
@@ -22,6 +23,7 @@ from peers import (
     numbered_bytes,
     recv_exactly,
     recv_until_eof,
+    turns,
     wire,
 )
 
@@ -290,6 +292,24 @@ async def test_writes_in_two_directions_at_once_do_not_block_each_other(
         await in_thread(connection.peer.sendall, payload)
         await in_thread(connection.peer.shutdown, socket.SHUT_WR)
         assert await received == payload
+
+
+async def test_write_eof_to_a_peer_that_answers_by_reset_ends_the_connection_not_the_loop(
+    loop: AbstractEventLoop,
+) -> None:
+    """A reset comes back while the last bytes are sent, and then nothing is left to shut:
+    ENOTCONN. asyncio raises it from write_eof(), ours tells connection_lost()."""
+    async with wire() as connection:
+        connection.protocol.keep_open = True
+        connection.peer.close()
+        await connection.protocol.ended
+        connection.transport.write(b"x")
+        with contextlib.suppress(OSError):
+            connection.transport.write_eof()
+        await turns(5)
+        connection.transport.abort()
+        lost = await connection.protocol.lost
+        assert lost is None or isinstance(lost, OSError)
 
 
 @pytest.mark.timeout(120)

@@ -28,6 +28,7 @@ cdef class LoopCore:
     cdef public InFlight _in_flight
     cdef list _batch
     cdef list _spare
+    cdef list _due
     cdef bint _dispatching
     cdef Py_ssize_t _batch_position
     cdef object _incoming

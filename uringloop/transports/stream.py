@@ -205,7 +205,10 @@ class StreamTransport(ReceivingStream):
                 self._will_flush = True
                 self._core._flush_later(self)
         elif self._state != _OPEN or self._drained_waiter is not None:
-            self._queue_emptied()
+            try:
+                self._queue_emptied()
+            except OSError as error:  # shutdown: the answer to our last bytes was a reset
+                self._fatal_error(error, "Fatal write error on socket transport")
 
     def _queue_emptied(self) -> None:
         """All is with the kernel: what had to wait for that."""
