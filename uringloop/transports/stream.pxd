@@ -12,7 +12,6 @@ cdef uint32_t _LAZY
 
 cdef int _OPEN
 cdef int _FINISHING
-cdef int _HALF_CLOSED
 cdef int _DRAINING
 cdef int _CLOSING
 

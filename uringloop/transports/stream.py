@@ -28,7 +28,6 @@ _LAZY = binding.UL_LAZY
 
 _OPEN = stream_state.OPEN
 _FINISHING = stream_state.FINISHING
-_HALF_CLOSED = stream_state.HALF_CLOSED
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 
@@ -112,10 +111,10 @@ class StreamTransport(ReceivingStream):
 
     def _may_write(self) -> bool:
         """Looks closer when writing is not simply open: raises, warns, or lets it be."""
+        if self._eof_asked:
+            raise RuntimeError("Cannot call write() after write_eof()")
         if self._drained_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if self._state in (_FINISHING, _HALF_CLOSED):
-            raise RuntimeError("Cannot call write() after write_eof()")
         if self._state == _DRAINING:
             return True
         if self._lost_writes >= _SILENT_WRITES:
@@ -126,6 +125,7 @@ class StreamTransport(ReceivingStream):
     def write_eof(self) -> None:
         if self._state != _OPEN:
             return
+        self._eof_asked = True
         self._state = next_state(self._state, stream_state.EOF_ASKED)
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._queue_emptied()

@@ -72,6 +72,7 @@ class StreamBase(Operation):
         self._state = _OPEN
         self._loss: Any = None
         self._lost_writes = 1
+        self._eof_asked = False  # remembered beyond close(): write() answers it for ever
 
         self._recv_token = 0
         self._recv_cancelled = False
