@@ -330,3 +330,11 @@ async def test_one_paused_connection_does_not_hold_up_the_others(loop: AbstractE
         paused.transport.resume_reading()
         await paused.protocol.received(6_000_000)
         await blocked
+
+
+async def test_is_reading_does_not_change_with_the_end_of_file(loop: AbstractEventLoop) -> None:
+    async with wire() as connection:
+        connection.protocol.keep_open = True
+        await in_thread(connection.peer.shutdown, socket.SHUT_WR)
+        await connection.protocol.ended
+        assert connection.transport.is_reading()
