@@ -34,4 +34,5 @@ cdef class StreamTransport(ReceivingStream):
     cdef object _start_vector(self, list pieces)
     cdef object _send_completed(self, int64_t result)
     cdef object _queue_emptied(self)
+    cdef object _pause_unless_sent(self)
     cdef object _pause_protocol_if_full(self)
