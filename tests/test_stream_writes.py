@@ -294,6 +294,20 @@ async def test_writes_in_two_directions_at_once_do_not_block_each_other(
         assert await received == payload
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_write_after_write_eof_is_refused_for_ever(end: str, loop: AbstractEventLoop) -> None:
+    async with wire() as connection:
+        connection.transport.write_eof()
+        for act in (getattr(connection.transport, end), lambda: connection.protocol.lost):
+            with pytest.raises(RuntimeError, match=r"write_eof\(\)"):
+                connection.transport.write(b"")
+            pending = act()
+            if pending is not None:
+                await pending
+        with pytest.raises(RuntimeError, match=r"write_eof\(\)"):
+            connection.transport.write(b"late")
+
+
 async def test_write_eof_to_a_peer_that_answers_by_reset_ends_the_connection_not_the_loop(
     loop: AbstractEventLoop,
 ) -> None:

@@ -25,6 +25,7 @@ cdef class StreamBase(Operation):
     cdef int _state
     cdef object _loss
     cdef int _lost_writes
+    cdef bint _eof_asked
 
     cdef uint64_t _recv_token
     cdef bint _recv_cancelled

@@ -72,6 +72,7 @@ class StreamBase(Operation):
         self._state = _OPEN
         self._loss: Any = None
         self._lost_writes = 1
+        self._eof_asked = False  # remembered beyond close(): write() answers it for ever
 
         self._recv_token = 0
         self._recv_cancelled = False
@@ -104,7 +105,8 @@ class StreamBase(Operation):
         else:
             info.append(f"fd={self._sock_fd}")
             info.append(STATE_NAMES[self._state])
-        info.append(f"read={'reading' if self.is_reading() else 'idle'}")
+        reads = self.is_reading() and not self._read_ended
+        info.append(f"read={'reading' if reads else 'idle'}")
         info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
         return f"<{' '.join(info)}>"
 
@@ -148,7 +150,7 @@ class StreamBase(Operation):
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._recv_token, 0)
 
     def is_reading(self) -> bool:
-        return self._state < _DRAINING and self._read_wanted and not self._read_ended
+        return self._state < _DRAINING and self._read_wanted
 
     def get_write_buffer_size(self) -> int:
         return self._queue.queued_bytes + self._sending_bytes
