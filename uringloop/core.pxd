@@ -67,7 +67,7 @@ cdef class LoopCore:
     @cython.locals(handle=Handle, batch=list, position=Py_ssize_t)
     cdef object _run_batch(self)
 
-    @cython.locals(handle=Handle, batch=list)
+    @cython.locals(handle=Handle, batch=list, position=Py_ssize_t)
     cdef object _run_batch_timed(self)
 
     cpdef _flush_later(self, object stream)

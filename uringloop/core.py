@@ -336,8 +336,10 @@ class LoopCore:
         """Debug mode's way: slow callbacks are logged."""
         batch = self._batch
         while self._batch_position < len(batch):
-            handle = batch[self._batch_position]
-            self._batch_position += 1
+            position = self._batch_position
+            handle = batch[position]
+            batch[position] = None
+            self._batch_position = position + 1
             if handle._cancelled:
                 continue
             self._current_handle = handle

@@ -257,23 +257,29 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
         self._check_socket(sock)
-        return await sockets.call_when_ready(self, sock, sockets.READABLE, sock.recv, nbytes)
+        data: bytes = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv", nbytes)
+        return data
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         self._check_socket(sock)
-        return await sockets.call_when_ready(self, sock, sockets.READABLE, sock.recv_into, buf)
+        count: int = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv_into", buf)
+        return count
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         self._check_socket(sock)
-        return await sockets.call_when_ready(self, sock, sockets.READABLE, sock.recvfrom, bufsize)
+        answer: tuple[bytes, Any] = await sockets.call_when_ready(
+            self, sock, sockets.READABLE, "recvfrom", bufsize
+        )
+        return answer
 
     async def sock_recvfrom_into(
         self, sock: socket.socket, buf: Any, nbytes: int = 0
     ) -> tuple[int, Any]:
         self._check_socket(sock)
-        return await sockets.call_when_ready(
-            self, sock, sockets.READABLE, sock.recvfrom_into, buf, nbytes or len(buf)
+        answer: tuple[int, Any] = await sockets.call_when_ready(
+            self, sock, sockets.READABLE, "recvfrom_into", buf, nbytes or len(buf)
         )
+        return answer
 
     async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
         self._check_socket(sock)
@@ -281,9 +287,10 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
         self._check_socket(sock)
-        return await sockets.call_when_ready(
-            self, sock, sockets.WRITABLE, sock.sendto, data, address
+        count: int = await sockets.call_when_ready(
+            self, sock, sockets.WRITABLE, "sendto", data, address
         )
+        return count
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         self._check_socket(sock)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
@@ -20,8 +19,6 @@ from uringloop.errors import connect_error, exception_of
 
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
-
-_T = TypeVar("_T")
 
 
 class Connect(Operation):
@@ -126,12 +123,12 @@ async def wait_ready(core: Any, sock: socket.socket, mask: int) -> None:
 
 
 async def call_when_ready(
-    core: Any, sock: socket.socket, mask: int, call: Callable[..., _T], *args: Any
-) -> _T:
-    """What `call(*args)`, a method of `sock`, answers as soon as it need not wait."""
+    core: Any, sock: socket.socket, mask: int, method: str, *args: Any
+) -> Any:
+    """What the method of `sock` answers as soon as it need not wait."""
     while True:
         try:
-            return call(*args)
+            return getattr(sock, method)(*args)
         except (BlockingIOError, InterruptedError):
             await wait_ready(core, sock, mask)
 
@@ -141,13 +138,13 @@ async def send_all(core: Any, sock: socket.socket, data: Any) -> None:
     with memoryview(data) as view, view.cast("B") as rest:
         sent = 0
         while True:
-            sent += await call_when_ready(core, sock, WRITABLE, sock.send, rest[sent:])
+            sent += await call_when_ready(core, sock, WRITABLE, "send", rest[sent:])
             if sent >= len(rest):
                 return
 
 
 async def accept(core: Any, sock: socket.socket) -> tuple[socket.socket, Any]:
     """The next connection of a listening socket, non-blocking, and its peer's address."""
-    conn, address = await call_when_ready(core, sock, READABLE, sock.accept)
+    conn, address = await call_when_ready(core, sock, READABLE, "accept")
     conn.setblocking(False)
     return conn, address

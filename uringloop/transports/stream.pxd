@@ -14,6 +14,7 @@ cdef int _OPEN
 cdef int _FINISHING
 cdef int _DRAINING
 cdef int _CLOSING
+cdef int _LOST
 
 cdef Py_ssize_t _DIRECT_BYTES_MAX
 cdef int _SILENT_WRITES

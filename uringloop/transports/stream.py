@@ -30,6 +30,7 @@ _OPEN = stream_state.OPEN
 _FINISHING = stream_state.FINISHING
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
+_LOST = stream_state.LOST
 
 # A write that would cross the high-water mark is offered to the kernel at once, up to this
 # size: the protocol is only asked to pause when the socket really is full, as in asyncio.
@@ -64,11 +65,11 @@ class StreamTransport(ReceivingStream):
         if opcode == _SEND:
             self._send_token = 0
             self._send_completed(result)
-            return
-        if not more:
-            self._recv_token = 0
-        self._recv_completed(rings, result)
-        if self._state == _CLOSING:
+        else:
+            if not more:
+                self._recv_token = 0
+            self._recv_completed(rings, result)
+        if self._state == _LOST:
             self._close_when_answered()
 
     def can_write_eof(self) -> bool:
@@ -197,8 +198,7 @@ class StreamTransport(ReceivingStream):
     def _send_completed(self, result: int) -> None:
         self._sending = None
         self._sending_bytes = 0
-        if self._state == _CLOSING:
-            self._close_when_answered()
+        if self._state >= _CLOSING:
             return
         if result < 0:
             error = exception_of("send", result)
@@ -225,7 +225,7 @@ class StreamTransport(ReceivingStream):
             self._sock.shutdown(socket.SHUT_WR)
         elif self._state == _DRAINING:
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
-            self._close_when_answered()
+            self._lose_connection()
 
     # -- flow control ---------------------------------------------------------------
 
