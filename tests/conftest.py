@@ -16,7 +16,7 @@ import pytest
 
 pytest.register_assert_rewrite("audit", "peers")
 
-from audit import assert_nothing_left, open_descriptors, settle  # noqa: E402
+from audit import assert_nothing_left, descriptors_of_a_loop, open_descriptors, settle  # noqa: E402
 from differences import DIFFERENCES  # noqa: E402
 from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop  # noqa: E402
 
@@ -88,11 +88,11 @@ def reported() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def loop(
-    new_loop: LoopFactory, reported: list[dict[str, Any]]
+    loop_kind: str, new_loop: LoopFactory, reported: list[dict[str, Any]]
 ) -> Iterator[asyncio.AbstractEventLoop]:
+    descriptors = len(open_descriptors()) + descriptors_of_a_loop(loop_kind)
     loop = new_loop()
     loop.set_exception_handler(lambda _, context: reported.append(context))
-    descriptors = open_descriptors()
     yield loop
     if not loop.is_closed():
         settle(loop, descriptors)
