@@ -96,7 +96,8 @@ class Peer:
     sock: socket.socket
     outbox: deque[bytes | None] = field(default_factory=deque)  # None: the end of sending
     sent_bytes: int = 0
-    received: bytearray = field(default_factory=bytearray)
+    received_bytes: int = 0
+    arrived_whole: bool = True  # in order, nothing lost, nothing twice
     reads: bool = True
     ended: bool = False  # it has seen the end of what we send
     shut: bool = False  # it has ended, or will end, what it sends
@@ -148,7 +149,9 @@ class Peer:
         moved = False
         try:
             while piece := self.sock.recv(1 << 20):
-                self.received += piece
+                expected = numbered_bytes(len(piece), self.received_bytes)
+                self.arrived_whole = self.arrived_whole and piece == expected
+                self.received_bytes += len(piece)
                 moved = True
             self.ended = True
         except BlockingIOError:
@@ -327,7 +330,7 @@ class World:
     def _has_arrived_there(self) -> bool:
         if self.peer.closed or not self.peer.reads:
             return True
-        return len(self.peer.received) == self.written_bytes
+        return self.peer.received_bytes == self.written_bytes
 
     def is_lost(self) -> bool:
         return self._was_called("lost")
@@ -358,7 +361,7 @@ class World:
         )
 
     def __str__(self) -> str:
-        peer = f"peer has {len(self.peer.received)} of {self.written_bytes} bytes"
+        peer = f"peer has {self.peer.received_bytes} of {self.written_bytes} bytes"
         return f"{self.transport!r}, {peer}, {self.calls} {self.flow} {self.errors}"
 
     def end(self) -> None:
