@@ -28,11 +28,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ours: about what only our loops have")
 
 
-def pytest_collection_finish() -> None:
-    gc.collect()
-    gc.freeze()  # the audit collects after each test: let it look at that test's objects alone
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loop_kind" in metafunc.fixturenames:
         metafunc.parametrize("loop_kind", [_parameter(kind) for kind in _kinds(metafunc)])
@@ -67,6 +62,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture
 def new_loop(loop_kind: str) -> Iterator[LoopFactory]:
     """Makes loops of the kind under test; the test or this fixture closes them."""
+    gc.freeze()  # the audit collects: let it look at this test's objects alone, for speed
     before = open_descriptors()
     made: list[asyncio.AbstractEventLoop] = []
 

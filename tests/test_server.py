@@ -122,8 +122,8 @@ async def test_a_port_in_use_on_the_second_host_leaves_nothing_open(
     loop: AbstractEventLoop,
 ) -> None:
     """The audit finds the first host's socket if it was forgotten."""
-    first = await loop.create_server(Greeter, "127.0.0.2", 0)
-    port = first.sockets[0].getsockname()[1]
+    port = _free_port()
+    first = await loop.create_server(Greeter, "127.0.0.2", port)
     with pytest.raises(OSError, match=r"127\.0\.0\.2"):
         await loop.create_server(Greeter, ["127.0.0.1", "127.0.0.2"], port)
     first.close()

@@ -7,21 +7,30 @@ import threading
 from loops import run
 
 
+def ready() -> None:
+    """Said in the next turn, when the state is reached."""
+    asyncio.get_running_loop().call_soon(print, "ready")
+
+
 async def idle() -> None:
+    ready()
     await asyncio.get_running_loop().create_future()
 
 
 async def busy() -> None:
+    ready()
     while True:  # noqa: ASYNC110 - busy is what it is to be
         await asyncio.sleep(0)
 
 
 async def sleeping() -> None:
+    ready()
     await asyncio.sleep(3600)
 
 
 async def executor() -> None:
     released = threading.Event()
+    ready()
     try:
         await asyncio.get_running_loop().run_in_executor(None, released.wait)
     finally:
@@ -40,6 +49,7 @@ async def receiving() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    ready()
     try:
         await reader.read()
     finally:
@@ -52,7 +62,6 @@ async def receiving() -> None:
 
 async def main() -> None:
     state = {each.__name__: each for each in (idle, busy, sleeping, executor, receiving)}
-    asyncio.get_running_loop().call_soon(print, "ready")
     try:
         await state[sys.argv[2]]()
     finally:
