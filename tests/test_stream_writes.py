@@ -328,6 +328,7 @@ async def test_write_eof_to_a_peer_that_answers_by_reset_ends_the_connection_not
 
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="needs a 64-bit address space")
+@pytest.mark.difference("huge_write")
 async def test_one_write_larger_than_any_system_call_takes_is_sent_whole(
     loop: AbstractEventLoop,
 ) -> None:

@@ -237,8 +237,7 @@ class World:
             "memoryview": memoryview,
             "str": bytes.hex,
         }[kind]
-        self.transport.write(make(self._next_bytes(int(size))))
-        self.written_bytes += int(size)
+        self._written(self.transport.write, make(self._next_bytes(int(size))), int(size))
 
     def _do_writelines(self, *sizes: str) -> None:
         pieces = []
@@ -246,8 +245,16 @@ class World:
         for size in sizes:
             pieces.append(numbered_bytes(int(size), start))
             start += int(size)
-        self.transport.writelines(pieces)
-        self.written_bytes = start
+        self._written(self.transport.writelines, pieces, start - self.written_bytes)
+
+    def _written(self, write: Callable[[Any], None], data: Any, size: int) -> None:
+        """Counts first: the write may call the protocol, which writes what comes after."""
+        self.written_bytes += size
+        try:
+            write(data)
+        except BaseException:
+            self.written_bytes -= size
+            raise
 
     def _next_bytes(self, size: int) -> bytes:
         return numbered_bytes(size, self.written_bytes)
