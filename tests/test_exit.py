@@ -1,0 +1,49 @@
+"""The interpreter ends while a loop, its transports and its thread are alive: no hang, no crash."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys, threading
+import uringloop
+
+kept = []
+ready = threading.Event()
+
+async def connect():
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(bytes(1_000_000))
+    kept.append((server, reader, writer))
+    ready.set()
+
+loop = uringloop.new_event_loop(backend=sys.argv[1])
+
+def run():
+    loop.run_until_complete(connect())
+    if sys.argv[2] == "thread":
+        loop.run_forever()
+
+if sys.argv[2] == "thread":
+    threading.Thread(target=run, daemon=True).start()
+    ready.wait(10)
+else:
+    run()
+print("leaving", len(kept))
+"""
+
+
+@pytest.mark.parametrize("where", ["main", "thread"])
+@pytest.mark.parametrize("backend", ["io_uring", "epoll"])
+def test_the_interpreter_ends_with_live_transports(backend: str, where: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM, backend, where],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (answer.returncode, answer.stdout) == (0, "leaving 1\n"), answer.stderr
