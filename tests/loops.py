@@ -47,11 +47,15 @@ def _policy(kind: str) -> asyncio.AbstractEventLoopPolicy:
 
 
 def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
-    """What the driver of a closed loop of ours still holds; asyncio's has no driver."""
-    if isinstance(loop, asyncio.SelectorEventLoop):
+    """What the driver of an open loop of ours holds beyond what each loop has for itself.
+
+    asyncio's loops have no driver, and that of a closed loop holds nothing by definition.
+    """
+    if not hasattr(loop, "driver_state"):
         return []
     state = loop.driver_state()
-    counts = {"in flight": state.in_flight, "receive buffers": state.buffers_held}
+    signal_pipe = loop._signal_pipe is not None
+    counts = {"in flight": state.in_flight - signal_pipe, "receive buffers": state.buffers_held}
     return [f"{name}: {count}" for name, count in counts.items() if count]
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loops import driver_leftovers, make_loop
+from audit import open_descriptors, settle
+from loops import make_loop
 from peers import limit_buffers, numbered_bytes
 
 QUIET_TURNS = 8  # the longest chain is cancel, answer, connection_lost
@@ -378,5 +379,5 @@ class World:
         self.step("call close")
         assert self.is_lost()
         self.peer.sock.close()
+        settle(self.loop, len(open_descriptors()))
         self.loop.close()
-        assert driver_leftovers(self.loop) == []

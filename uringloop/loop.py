@@ -84,6 +84,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._check_running()
         if self._driver.belongs_elsewhere():
             self._move_to_this_thread()
+        self._watches.arm_again()
         if not in_main_thread():
             super().run_forever()
             return

@@ -29,11 +29,17 @@ class Watch(Operation):
         self._mask = mask
         self.handle = handle
         self._token = 0
+        self._is_forgotten = False
 
     def arm(self) -> None:
         """Gives the POLL command, to be taken by the next turn."""
         self._token = self._core._in_flight.add(self)
         self._core._rings.stage(binding.UL_OP_POLL, self._fd, self._token, 0, 0, self._mask, 0)
+
+    def arm_again(self) -> None:
+        """Arms it where an exception out of a signal handler came before completed() could."""
+        if not self._is_forgotten and self._core._in_flight.find(self._token) is not self:
+            self.arm()
 
     def stop(self) -> None:
         """No callback from now on; the kernel's answer is awaited without one."""
@@ -44,7 +50,8 @@ class Watch(Operation):
     def completed(self, rings: Any, opcode: int, result: int, more: bool) -> None:
         self._token = 0
         # A descriptor that was closed behind our back is forgotten, as epoll does.
-        if self.handle._cancelled or result < 0:
+        self._is_forgotten = result < 0
+        if self.handle._cancelled or self._is_forgotten:
             return
         self._core._add_callback(self.handle)
         self.arm()
@@ -100,6 +107,11 @@ class Watches:
     def close(self) -> None:
         """Forgets all watches; the loop is being closed, and stops them itself."""
         self._watches.clear()
+
+    def arm_again(self) -> None:
+        """Before a run: none may have been lost when an exception ended the run before."""
+        for watch in self._watches.values():
+            watch.arm_again()
 
     def move(self) -> None:
         """Gives all commands again: the engine is a fresh one, in another thread."""

@@ -144,12 +144,23 @@ static void start(struct ul_engine *engine, const struct ul_command *command) {
     engine->backend->start(engine, operation);
 }
 
+static inline bool has_a_sensible_length(const struct ul_command *command) {
+    switch (command->opcode) {
+    case UL_OP_CONNECT:
+        return command->length <= UL_SOCKADDR_MAX;
+    case UL_OP_RECV:
+        return command->length || !(command->flags & UL_ONCE);
+    case UL_OP_SENDMSG:
+        return command->length && command->length <= UL_MESSAGES_MAX;
+    default:
+        return true;
+    }
+}
+
 static inline bool is_well_formed(const struct ul_command *command) {
-    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_POLL)
+    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_SENDFILE)
         return false;
-    if (command->opcode == UL_OP_CONNECT && command->length > UL_SOCKADDR_MAX)
-        return false;
-    return !(command->token >> GENERATION_END);
+    return has_a_sensible_length(command) && !(command->token >> GENERATION_END);
 }
 
 static void take(struct ul_engine *engine, const struct ul_command *command) {

@@ -33,19 +33,28 @@ enum ul_opcode {
      * connection that died in the queue (ECONNABORTED, EPROTO, network errors of
      * accept(2)) is passed over silently. After the final event no connection taken
      * by the kernel for this token may be left over: the engine delivers it before the
-     * final event. */
+     * final event.
+     * UL_ONCE: one connection; final and only event: its descriptor, or -errno. address
+     * may then name a struct ul_name to be filled with the peer's name; 0: not wanted. */
     UL_OP_ACCEPT = 1,
     /* fd is a stream socket. One event per piece: result is its size in bytes (> 0),
      * address is where, UL_MORE is set. Final: 0 at end of file, or -errno. Data that
      * the kernel handed over before a cancel won is delivered, in order, before the
      * final event. Running out of receive buffers is met inside: the engine waits until
-     * the next turn gave them back and starts again. */
+     * the next turn gave them back and starts again.
+     * UL_ONCE: one piece of at most `length` (> 0) bytes; final and only event: its size
+     * and where it is, 0 at end of file, or -errno. It may be shorter than what was there:
+     * never longer than one receive buffer.
+     * UL_FILE: fd is no socket (a pipe, a FIFO, a terminal), and is read by read(2); it
+     * should be non-blocking. EIO of a terminal that was hung up comes as it is. */
     UL_OP_RECV = 2,
     /* fd is a stream socket; address and length (bytes, any 64-bit size) name the data,
      * or with UL_VECTORED an array of `length` struct iovec (which the engine may change).
      * Short sends are continued inside. Final and only event: result is the number of
      * bytes sent, all of them, or -errno. After -errno some bytes may have been sent;
-     * event.address then tells how many. At most one send per descriptor at a time. */
+     * event.address then tells how many. At most one send per descriptor at a time.
+     * UL_FILE: fd is no socket, and is written by write(2); it should be non-blocking. A
+     * broken pipe answers -EPIPE without a signal. */
     UL_OP_SEND = 3,
     /* fd is a socket; address and length (at most 128) name a sockaddr, which the engine
      * copies while it takes the command. Final and only event: 0 or -errno. */
@@ -59,6 +68,33 @@ enum ul_opcode {
      * too late. A token that is not in use is passed over. A cancel also reaches a
      * command given before it in the same turn. `token` and `fd` are not used. */
     UL_OP_CANCEL = 6,
+    /* fd is a socket whose messages have borders (datagrams, SOCK_SEQPACKET; a stream
+     * works too). One event per message: result is the size of its payload in bytes (>= 0),
+     * address is where the payload is, and the UL_MESSAGE_HEADER bytes before it are a
+     * struct ul_message; UL_MORE is set. length is the most that is wanted of a payload, 0
+     * for no limit; what does not fit (nor into a receive buffer of UL_MESSAGE_BYTES) is cut
+     * off as recvmsg(2) does, with MSG_TRUNC in the header's flags. Final: -errno, also for
+     * an error of an earlier send (ECONNREFUSED, EHOSTUNREACH, ...): the command may be given
+     * again. Messages that the kernel handed over before a cancel won come before the final
+     * event. An end of file is a payload of 0 bytes, again and again.
+     * UL_ONCE: one message; final and only event. */
+    UL_OP_RECVMSG = 7,
+    /* fd is a socket; address names an array of `length` (1 to UL_MESSAGES_MAX) struct
+     * ul_datagram, sent one after the other in their order. An error of one (EMSGSIZE,
+     * ECONNREFUSED, ...) is noted in its `result`, and the next is sent. A full socket is
+     * waited for. Final and only event: how many were dealt with, counted from the first:
+     * all of them; after a cancel those before it took place, the rest is as it was. Or
+     * -errno where none was dealt with and none can be (EBADF, ENOTSOCK, ECANCELED). At most
+     * one SENDMSG per descriptor at a time. */
+    UL_OP_SENDMSG = 8,
+    /* fd is a stream socket (or, with UL_FILE, a pipe); argument is the descriptor of a
+     * file that is sent from the byte offset `address` on, `length` bytes or, where that is
+     * more, to its end. The file's position is neither used nor changed. Short sends are
+     * continued inside, with other operations served in between. Final and only event: how
+     * many bytes were sent, or -errno; event.address then tells how many were sent before.
+     * EINVAL, ENOSYS, EOPNOTSUPP or ESPIPE after none: this file cannot be sent so. Counts as
+     * the one send per descriptor. */
+    UL_OP_SENDFILE = 9,
 };
 
 /* Flags of a command. */
@@ -69,6 +105,41 @@ enum {
      * ul_turn() does not return for its sake, and delivers it with the next event that
      * somebody waits for (or at the timeout). An answer in a later turn counts fully. */
     UL_LAZY = 2,
+    /* ACCEPT, RECV, RECVMSG: one event, which is final. */
+    UL_ONCE = 4,
+    /* RECV, SEND, SENDFILE: fd is not a socket. */
+    UL_FILE = 8,
+};
+
+/* The sizes that both sides count on. */
+enum {
+    UL_NAME_BYTES = 128,       /* struct sockaddr_storage */
+    UL_MESSAGE_HEADER = 144,   /* struct ul_message */
+    UL_MESSAGE_BYTES = 262144, /* the longest payload that is received whole */
+    UL_MESSAGES_MAX = 1024,    /* datagrams of one SENDMSG */
+};
+
+/* A socket's address, as accept(2) and sendmsg(2) have it. */
+struct ul_name { /* 132 bytes */
+    uint32_t length; /* of what is valid in bytes[]; 0: no name */
+    uint8_t bytes[128];
+};
+
+/* Before each payload of RECVMSG: the kernel's struct io_uring_recvmsg_out, then the name. */
+struct ul_message { /* 144 bytes */
+    uint32_t name_length; /* 0: the sender has no name; more than 128: cut off */
+    uint32_t control_length; /* 0 */
+    uint32_t payload_length; /* before it was cut off, where the kernel tells */
+    uint32_t flags;          /* MSG_TRUNC: the payload was cut off */
+    uint8_t name[128];
+};
+
+/* One datagram of SENDMSG. */
+struct ul_datagram { /* 32 bytes */
+    uint64_t address; /* of the payload */
+    uint64_t length;  /* of the payload, bytes */
+    uint64_t name;    /* where the receiver's struct ul_name is; 0: the socket is connected */
+    int64_t result;   /* set by the engine: bytes sent, or -errno */
 };
 
 /* Flags of an event. */
@@ -137,6 +208,7 @@ enum {
     UL_FEATURE_INCREMENTAL_BUFFERS = 1u << 6, /* 6.12: a buffer is consumed piece by piece */
     UL_FEATURE_MULTISHOT_RECV = 1u << 7,      /* 6.0, needs BUFFER_RING */
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
+    UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
 };
 
 /* How to open an engine. Zero in a size means the default. */
@@ -147,6 +219,7 @@ struct ul_config {
     uint32_t event_capacity; /* events per turn at most, default 1024 */
     uint32_t buffer_count;   /* receive buffers, a power of two; default by feature */
     uint32_t buffer_bytes;   /* size of one; default by feature */
+    uint32_t message_count;  /* receive buffers of RECVMSG, a power of two; made at need */
 };
 
 /* Opens an engine: io_uring when config->features has UL_FEATURE_IO_URING, else epoll.
