@@ -23,6 +23,7 @@ SOURCES = [
     "engine.c",
     "epoll.c",
     "epoll_operations.c",
+    "epoll_messages.c",
     "epoll_wait.c",
     "uring.c",
     "ring.c",
