@@ -27,7 +27,7 @@ struct ul_operation {
     uint8_t opcode;  /* 0: the slot is free */
     uint8_t phase;   /* the backend's own */
     bool cancelled;  /* engine.c sets it before backend->cancel: do not start again */
-    uint8_t reserved;
+    uint8_t readiness; /* the backend's own */
     uint32_t turn;                     /* the turn that took the command (UL_LAZY) */
     struct ul_operation *next, *prior; /* the backend's lists */
 };
