@@ -27,23 +27,6 @@ enum {
     MESSAGES_MAX = 16, /* of one socket, for one answer of a poll */
 };
 
-bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
-    switch (operation->opcode) {
-    case UL_OP_RECV:
-        return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
-    case UL_OP_SEND:
-        return operation->flags & UL_FILE;
-    case UL_OP_RECVMSG:
-        return operation->flags & UL_ONCE || operation->length ||
-               !ul_has(uring, UL_FEATURE_MULTISHOT_RECVMSG);
-    case UL_OP_SENDMSG:
-    case UL_OP_SENDFILE:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static bool reads(const struct ul_operation *operation) {
     return operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG;
 }

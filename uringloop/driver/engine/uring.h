@@ -259,7 +259,22 @@ extern const struct ul_backend UL_URING_BACKEND;
 /* steps.c ------------------------------------------------------------------------------- */
 
 /* Whether steps.c carries out the operation: with a system call, when it is ready. */
-bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation);
+static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
+    switch (operation->opcode) {
+    case UL_OP_RECV:
+        return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
+    case UL_OP_SEND:
+        return operation->flags & UL_FILE;
+    case UL_OP_RECVMSG:
+        return operation->flags & UL_ONCE || operation->length ||
+               !ul_has(uring, UL_FEATURE_MULTISHOT_RECVMSG);
+    case UL_OP_SENDMSG:
+    case UL_OP_SENDFILE:
+        return true;
+    default:
+        return false;
+    }
+}
 
 /* Begins, or goes on. Only where there is room for an event. */
 void ul_step(struct ul_uring *uring, struct ul_operation *operation);
