@@ -7,7 +7,14 @@ by name, and not somewhere in a program.
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, format_helpers, selector_events, sslproto, unix_events
+from asyncio import (
+    base_events,
+    base_subprocess,
+    format_helpers,
+    selector_events,
+    sslproto,
+    unix_events,
+)
 
 import pytest
 
@@ -23,6 +30,7 @@ BASE_LOOP = {
     "_add_reader": "overridden: readiness is ours",
     "_add_writer": "overridden: readiness is ours",
     "_close_self_pipe": "overridden: the signal pipe is made when needed",
+    "_make_subprocess_transport": "overridden: waiting for children is ours",
     "_make_socket_transport": "overridden: the stream transport is ours",
     "_make_ssl_transport": "overridden: TLS runs over our stream transport",
     "_remove_reader": "overridden: readiness is ours",
@@ -43,13 +51,31 @@ FUNCTIONS = {
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
     (selector_events, "_SelectorDatagramTransport"): "datagrams, over add_reader",
     (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
-    (unix_events, "_UnixSubprocessTransport"): "subprocesses",
+    (base_subprocess, "BaseSubprocessTransport"): "subprocesses",
+    (base_subprocess, "ReadSubprocessPipeProto"): "a child's stdout and stderr",
+    (base_subprocess, "WriteSubprocessPipeProto"): "a child's stdin",
 }
 
 
 @pytest.mark.parametrize("name", BASE_LOOP)
 def test_asyncio_loops_have_the_private_method(name: str) -> None:
     assert callable(getattr(asyncio.SelectorEventLoop, name, None)), BASE_LOOP[name]
+
+
+SUBPROCESS = {
+    "_call_connection_lost": "tells the protocol, and who waits",
+    "_connect_pipes": "overridden: one that is cancelled leaves nothing behind",
+    "_process_exited": "is told the return code",
+    "_start": "overridden: starts the child",
+    "_try_finish": "sees whether child and pipes have all ended",
+    "_wait": "a start that was cancelled waits for the child it killed",
+}
+
+
+@pytest.mark.parametrize("name", SUBPROCESS)
+def test_asyncio_subprocess_transports_have_the_private_method(name: str) -> None:
+    transport = base_subprocess.BaseSubprocessTransport
+    assert callable(getattr(transport, name, None)), SUBPROCESS[name]
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS, ids=lambda part: str(part))

@@ -16,7 +16,7 @@ from asyncio import sslproto
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import servers, sockets, watches
+from uringloop import processes, servers, sockets, watches
 from uringloop.addresses import is_numeric, pack_sockaddr
 from uringloop.core import LoopCore
 from uringloop.driver.driver import DriverState, open_driver
@@ -49,6 +49,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._ready = []
         self._start_core(driver)
         self._watches = watches.Watches(self)
+        self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signal_pipe: SignalPipe | None = None
@@ -85,6 +86,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if self._driver.belongs_elsewhere():
             self._move_to_this_thread()
         self._watches.arm_again()
+        self._exits.arm_again()
         if not in_main_thread():
             super().run_forever()
             return
@@ -102,7 +104,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _move_to_this_thread(self) -> None:
         """A fresh engine for the running thread; only waits for readiness can move along."""
         operations = self._in_flight.operations()
-        if not all(isinstance(operation, watches.Watch) for operation in operations):
+        movable = (watches.Watch, processes.Exit)
+        if not all(isinstance(operation, movable) for operation in operations):
             raise RuntimeError(
                 f"this event loop has {len(operations)} operations with the io_uring of the "
                 "thread that ran it before; close them before it runs in another thread, or "
@@ -121,7 +124,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._transports.clear()
         self._acceptors.clear()
         self._drop_queues()
+        self._exits.close()
         self._driver.close()
+        self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
 
     # -- readiness ----------------------------------------------------------------------
 
@@ -219,6 +224,22 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             transport.unread(bytes(reader._buffer))
             reader._buffer.clear()
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
 
     # -- servers ----------------------------------------------------------------------
 
