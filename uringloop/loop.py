@@ -245,7 +245,6 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
 
-
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> Any:
