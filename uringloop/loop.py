@@ -189,10 +189,13 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
+        if context is None:  # asyncio hands one over since 3.15
+            context = copy_context()
+        transport = StreamTransport(self, sock, protocol, context, extra, server)
         transport.start(waiter)
         return transport
 
@@ -207,6 +210,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
         **tls_timeouts: Any,
     ) -> Any:
         return tls.make_transport(
@@ -219,6 +223,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
             server_hostname,
             extra,
             server,
+            context,
             tls_timeouts,
         )
 
@@ -298,10 +303,13 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: Any,
+        context: Context | None = None,
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
-        acceptor = servers.Acceptor(self, sock, protocol_factory, sslcontext, server, tls_timeouts)
+        acceptor = servers.Acceptor(
+            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context
+        )
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
 
