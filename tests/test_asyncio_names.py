@@ -23,6 +23,7 @@ BASE_LOOP = {
     "_add_reader": "overridden: readiness is ours",
     "_add_writer": "overridden: readiness is ours",
     "_close_self_pipe": "overridden: the signal pipe is made when needed",
+    "_make_datagram_transport": "overridden: the datagram transport is ours",
     "_make_socket_transport": "overridden: the stream transport is ours",
     "_make_ssl_transport": "overridden: TLS runs over our stream transport",
     "_remove_reader": "overridden: readiness is ours",
@@ -41,7 +42,7 @@ FUNCTIONS = {
     (sslproto, "SSLProtocol"): "TLS",
     (asyncio.transports, "_FlowControlMixin"): "loop.sendfile wants its instances",
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
-    (selector_events, "_SelectorDatagramTransport"): "datagrams, over add_reader",
+    (selector_events, "_SelectorDatagramTransport"): "datagrams of rare families, over add_reader",
     (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
     (unix_events, "_UnixSubprocessTransport"): "subprocesses",
 }

@@ -19,6 +19,8 @@ HOT_MODULES = frozenset(
         "uringloop.handles",
         "uringloop.write_queue",
         "uringloop.core",
+        "uringloop.transports.datagram",
+        "uringloop.transports.datagram_receiving",
         "uringloop.transports.receiving",
         "uringloop.transports.stream",
         "uringloop.transports.stream_base",

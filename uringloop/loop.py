@@ -4,7 +4,7 @@ The hot half is core.LoopCore, whose methods come first; what asyncio's own loop
 common (argument checking, look-ups, happy eyeballs, executors, async generators, the
 exception handler) is inherited from asyncio.SelectorEventLoop and follows the running
 Python version. Its selector is never made: readiness comes from watches.Watches, which
-also carries the transports that are asyncio's own so far (datagrams, pipes, subprocesses).
+also carries the transports that are asyncio's own so far (pipes, subprocesses).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from uringloop.core import LoopCore
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import SignalPipe, in_main_thread
+from uringloop.transports import datagram
 from uringloop.transports.stream import StreamTransport
 
 
@@ -54,7 +55,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._signal_pipe: SignalPipe | None = None
         # What asyncio's selector loops would have made themselves.
         self._selector = self._watches
-        self._transports: dict[int, StreamTransport] = {}
+        self._transports: dict[int, Any] = {}
         self._signal_handlers: dict[int, Any] = {}
         self._unix_server_sockets: dict[Any, int] = {}
 
@@ -167,6 +168,17 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
         transport.start(waiter)
         return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return datagram.make_transport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,
