@@ -24,6 +24,7 @@ SOURCES = [
     "calls.c",
     "epoll.c",
     "epoll_operations.c",
+    "epoll_messages.c",
     "epoll_wait.c",
     "uring.c",
     "steps.c",
