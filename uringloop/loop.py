@@ -4,14 +4,14 @@ The hot half is core.LoopCore with sockets.SocketCalls, whose methods come first
 asyncio's own loops have in common (argument checking, look-ups, happy eyeballs, executors,
 async generators, the exception handler) is inherited from asyncio.BaseEventLoop and follows
 the running Python version. Readiness comes from watches.Watches, which also carries the
-transports that are asyncio's own so far (datagrams, pipes, subprocesses).
+transports that are asyncio's own so far (pipes).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import selector_events, unix_events
+from asyncio import unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -21,6 +21,7 @@ from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import Signals
 from uringloop.sockets import SocketCalls
+from uringloop.transports import datagram
 from uringloop.transports.stream import StreamTransport
 
 
@@ -201,6 +202,17 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         transport.start(waiter, kept)
         return transport
 
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return datagram.make_transport(self, sock, protocol, address, waiter, extra)
+
     def _make_ssl_transport(
         self,
         rawsock: socket.socket,
@@ -227,19 +239,6 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             server,
             context,
             tls_timeouts,
-        )
-
-    def _make_datagram_transport(
-        self,
-        sock: socket.socket,
-        protocol: Any,
-        address: Any = None,
-        waiter: Any = None,
-        extra: dict[str, Any] | None = None,
-    ) -> Any:
-        self._ensure_fd_no_transport(sock)
-        return selector_events._SelectorDatagramTransport(  # type: ignore[attr-defined]
-            self, sock, protocol, address, waiter, extra
         )
 
     def _make_read_pipe_transport(
