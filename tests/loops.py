@@ -54,8 +54,8 @@ def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
     if not hasattr(loop, "driver_state"):
         return []
     state = loop.driver_state()
-    signal_pipe = loop._signal_pipe is not None
-    counts = {"in flight": state.in_flight - signal_pipe, "receive buffers": state.buffers_held}
+    own = loop._signals.is_watched
+    counts = {"in flight": state.in_flight - own, "receive buffers": state.buffers_held}
     return [f"{name}: {count}" for name, count in counts.items() if count]
 
 

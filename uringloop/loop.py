@@ -2,31 +2,30 @@
 
 The hot half is core.LoopCore, whose methods come first; what asyncio's own loops have in
 common (argument checking, look-ups, happy eyeballs, executors, async generators, the
-exception handler) is inherited from asyncio.SelectorEventLoop and follows the running
-Python version. Its selector is never made: readiness comes from watches.Watches, which
-also carries the transports that are asyncio's own so far (datagrams, pipes, subprocesses).
+exception handler) is inherited from asyncio.BaseEventLoop and follows the running Python
+version. Readiness comes from watches.Watches, which also carries the transports that are
+asyncio's own so far (datagrams, pipes, subprocesses).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from asyncio import sslproto
+from asyncio import selector_events, unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import processes, servers, sockets, watches
+from uringloop import processes, servers, sockets, tls, unix_sockets, watches
 from uringloop.addresses import is_numeric, pack_sockaddr
 from uringloop.core import LoopCore
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
-from uringloop.signals import SignalPipe, in_main_thread
+from uringloop.signals import Signals
 from uringloop.transports.stream import StreamTransport
 
 
 # The type stubs give call_soon and its like another type for `*args`.
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
     backend   "io_uring", "epoll" or "auto"; None asks the environment's URINGLOOP_BACKEND
@@ -37,9 +36,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     _check_closed: Any
     _check_running: Any
     _debug: Any
-    _ensure_fd_no_transport: Any
     _ensure_resolved: Any
-    _read_from_self: Any
 
     def __init__(self, backend: str | None = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
@@ -52,12 +49,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
-        self._signal_pipe: SignalPipe | None = None
-        # What asyncio's selector loops would have made themselves.
-        self._selector = self._watches
-        self._transports: dict[int, StreamTransport] = {}
-        self._signal_handlers: dict[int, Any] = {}
-        self._unix_server_sockets: dict[Any, int] = {}
+        self._signals = Signals(self)
+        self._socket_files = unix_sockets.SocketFiles()
+        self._transports: dict[int, Any] = {}
+        # What asyncio's own transports ask about themselves.
+        self._selector: watches.Watches | None = self._watches
 
     # -- what kind of loop this is ------------------------------------------------------
 
@@ -87,10 +83,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             self._move_to_this_thread()
         self._watches.arm_again()
         self._exits.arm_again()
-        if not in_main_thread():
-            super().run_forever()
-            return
-        with self._open_signal_pipe().wakes_loop(lambda: self._signal_handlers):
+        with self._signals.heard():
             super().run_forever()
 
     def _run_once(self) -> None:
@@ -123,38 +116,68 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         super().close()
         self._transports.clear()
         self._acceptors.clear()
+        self._watches.close()
+        self._selector = None
         self._drop_queues()
         self._exits.close()
         self._driver.close()
         self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
+        self._signals.close()
 
     # -- readiness ----------------------------------------------------------------------
 
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._ensure_fd_no_transport(fd)
+        self._add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        self._ensure_fd_no_transport(fd)
+        return self._remove_reader(fd)
+
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._ensure_fd_no_transport(fd)
+        self._add_writer(fd, callback, *args)
+
+    def remove_writer(self, fd: Any) -> bool:
+        self._ensure_fd_no_transport(fd)
+        return self._remove_writer(fd)
+
     def _add_reader(
-        self, fd: int, callback: Any, *args: Any, context: Context | None = None
+        self, fd: Any, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
         self._check_closed()
-        handle = new_handle(callback, args, self, context)
-        self._watches.add(_fileno(fd), watches.READ, handle)
+        handle = self._make_handle(callback, args, context)
+        self._watches.add(watches.fileno_of(fd), watches.READ, handle)
         return handle
 
     def _add_writer(
-        self, fd: int, callback: Any, *args: Any, context: Context | None = None
+        self, fd: Any, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
         self._check_closed()
+        handle = self._make_handle(callback, args, context)
+        self._watches.add(watches.fileno_of(fd), watches.WRITE, handle)
+        return handle
+
+    def _make_handle(self, callback: Any, args: Any, context: Context | None) -> Any:
         handle = new_handle(callback, args, self, context)
-        self._watches.add(_fileno(fd), watches.WRITE, handle)
+        if self._debug:
+            self._remember_origin(handle)
         return handle
 
     def _remove_reader(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(_fileno(fd), watches.READ)
+        return self._watches.remove(watches.fileno_of(fd), watches.READ)
 
     def _remove_writer(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(_fileno(fd), watches.WRITE)
+        return self._watches.remove(watches.fileno_of(fd), watches.WRITE)
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        transport = self._transports.get(watches.fileno_of(fd, may_be_closed=True))
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     # -- transports -----------------------------------------------------------------
 
@@ -186,11 +209,57 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         server: Any = None,
         **tls_timeouts: Any,
     ) -> Any:
-        tls = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **tls_timeouts
+        return tls.make_transport(
+            self,
+            rawsock,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            extra,
+            server,
+            tls_timeouts,
         )
-        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return selector_events._SelectorDatagramTransport(  # type: ignore[attr-defined]
+            self, sock, protocol, address, waiter, extra
+        )
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> Any:
+        return unix_events._UnixReadPipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> Any:
+        return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -216,30 +285,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     async def start_tls(
         self, transport: Any, protocol: Any, sslcontext: Any, **arguments: Any
     ) -> Any:
-        reader = getattr(protocol, "_stream_reader", None)
-        usable = isinstance(transport, StreamTransport) and isinstance(sslcontext, ssl.SSLContext)
-        if usable and reader is not None and reader._buffer:
-            # Bytes behind the last plain one are TLS already: they belong to the new protocol.
-            transport.pause_reading()
-            transport.unread(bytes(reader._buffer))
-            reader._buffer.clear()
+        tls.return_buffered(transport, protocol, sslcontext)
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
-
-    async def _make_subprocess_transport(
-        self,
-        protocol: Any,
-        args: Any,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        bufsize: int,
-        extra: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        return await processes.start(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
-        )
 
     # -- servers ----------------------------------------------------------------------
 
@@ -262,13 +309,16 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        super()._stop_serving(sock)  # type: ignore[misc]
+        self._socket_files.close(sock)
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
         return await super().create_server(*args, **kwargs)
+
+    create_unix_connection = unix_sockets.create_unix_connection
+    create_unix_server = unix_sockets.create_unix_server
 
     # -- sockets and names ----------------------------------------------------------
 
@@ -327,9 +377,15 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             address = resolved[0][4]
         sockaddr = pack_sockaddr(sock.family, address)
         if sockaddr is None or sock.type != socket.SOCK_STREAM:
-            await super().sock_connect(sock, address)
+            await sockets.connect_by_readiness(self, sock, address)
         else:
             await sockets.connect(self, sock, address, sockaddr)
+
+    _sendfile_native = asyncio.SelectorEventLoop._sendfile_native  # type: ignore[attr-defined]
+    _sock_sendfile_native = asyncio.SelectorEventLoop._sock_sendfile_native  # type: ignore[attr-defined]
+    _sock_sendfile_native_impl = asyncio.SelectorEventLoop._sock_sendfile_native_impl  # type: ignore[attr-defined]
+    _sock_sendfile_update_filepos = asyncio.SelectorEventLoop._sock_sendfile_update_filepos  # type: ignore[attr-defined]
+    _sock_add_cancellation_callback = asyncio.SelectorEventLoop._sock_add_cancellation_callback  # type: ignore[attr-defined]
 
     async def getaddrinfo(
         self,
@@ -351,46 +407,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     # -- signals ------------------------------------------------------------------------
 
-    @property
-    def _ssock(self) -> Any:
-        return self._open_signal_pipe().receiver
-
-    @property
-    def _csock(self) -> Any:
-        return self._open_signal_pipe().sender
-
-    def _open_signal_pipe(self) -> SignalPipe:
-        """The pipe that signals are written to; made when it is first needed."""
-        if self._signal_pipe is None:
-            self._signal_pipe = SignalPipe()
-            self._add_reader(self._signal_pipe.receiver.fileno(), self._read_from_self)
-        return self._signal_pipe
-
-    def _close_self_pipe(self) -> None:
-        if self._signal_pipe is not None:
-            self._remove_reader(self._signal_pipe.receiver.fileno())
-            self._signal_pipe.close()
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._signals.add(sig, callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        removed = super().remove_signal_handler(sig)
-        # Without handlers asyncio resets the wake-up descriptor; a running loop keeps it.
-        if removed and self.is_running() and self._signal_pipe is not None:
-            self._signal_pipe.activate()
-        return removed
-
-
-def _fileno(fd: Any) -> int:
-    """The descriptor of an int or of an object with fileno(), as selectors take it."""
-    if isinstance(fd, int):
-        number = fd
-    else:
-        try:
-            number = int(fd.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fd!r}") from None
-    if number < 0:
-        raise ValueError(f"Invalid file descriptor: {number}")
-    return number
+        return self._signals.remove(sig)
 
 
 def _disable_nagle(sock: socket.socket) -> None:

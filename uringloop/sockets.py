@@ -76,6 +76,20 @@ async def connect(core: Any, sock: socket.socket, address: Any, sockaddr: bytes)
         del operation
 
 
+async def connect_by_readiness(core: Any, sock: socket.socket, address: Any) -> None:
+    """Connects a socket of a kind that the engine's CONNECT does not take.
+
+    raises   OSError, of the subclass of the kernel's errno
+    """
+    try:
+        sock.connect(address)
+    except (BlockingIOError, InterruptedError):
+        await wait_ready(core, sock, WRITABLE)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise connect_error(-error, address) from None
+
+
 class Readiness(Operation):
     """One POLL command and the Future that waits for it."""
 

@@ -20,6 +20,23 @@ READ = select.POLLIN
 WRITE = select.POLLOUT
 
 
+def fileno_of(fd: Any, *, may_be_closed: bool = False) -> int:
+    """The descriptor of an int or of an object with fileno(), as selectors take it.
+
+    may_be_closed   whether -1, a closed socket's, is an answer
+    """
+    if isinstance(fd, int):
+        number = fd
+    else:
+        try:
+            number = int(fd.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {fd!r}") from None
+    if number < 0 and not may_be_closed:
+        raise ValueError(f"Invalid file descriptor: {number}")
+    return number
+
+
 class Watch(Operation):
     """One descriptor, one direction, one callback."""
 

@@ -16,7 +16,6 @@ import asyncio
 import socket
 import warnings
 from asyncio.log import logger
-from asyncio.trsock import TransportSocket
 from typing import Any
 
 from uringloop import stream_state
@@ -24,6 +23,7 @@ from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.stream_state import STATE_NAMES, next_state
 from uringloop.transports import flow_control
+from uringloop.transports.socket_info import socket_info
 from uringloop.write_queue import WriteQueue
 
 _CANCEL = binding.UL_OP_CANCEL
@@ -68,7 +68,7 @@ class StreamBase(Operation):
         self._sock: Any = sock
         self._sock_fd = sock.fileno()
         self._context = context
-        self._extra = _socket_info(sock, extra)
+        self._extra = socket_info(sock, extra)
         self._server = server
         self._state = _OPEN
         self._loss: Any = None
@@ -224,21 +224,3 @@ class StreamBase(Operation):
         if server is not None:
             self._server = None
             self._core._detach_from_server(server, self)
-
-
-def _socket_info(sock: socket.socket, extra: dict[str, Any] | None) -> dict[str, Any]:
-    """What get_extra_info() knows of a socket. Names are asked for now: later the peer
-    may be gone."""
-    info: dict[str, Any] = {"socket": TransportSocket(sock)}
-    try:
-        info["sockname"] = sock.getsockname()
-    except OSError:
-        info["sockname"] = None
-    if extra is None or "peername" not in extra:
-        try:
-            info["peername"] = sock.getpeername()
-        except OSError:
-            info["peername"] = None
-    if extra:
-        info.update(extra)
-    return info
