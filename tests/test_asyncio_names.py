@@ -39,6 +39,8 @@ BASE_LOOP = {
 
 # Where the loop lends itself parts of asyncio's own.
 SELECTOR_LOOP = {
+    "_child_watcher_callback": "subprocesses",
+    "_make_subprocess_transport": "subprocesses",
     "_sendfile_native": "sendfile, over add_writer",
     "_sock_add_cancellation_callback": "sendfile, over add_writer",
     "_sock_sendfile_native": "sendfile, over add_writer",
@@ -57,10 +59,10 @@ FUNCTIONS = {
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
     (selector_events, "_SelectorDatagramTransport"): "datagrams, over add_reader",
     (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
+    (unix_events, "_UnixWritePipeTransport"): "pipes, over add_reader",
     (base_subprocess, "BaseSubprocessTransport"): "subprocesses",
     (base_subprocess, "ReadSubprocessPipeProto"): "a child's stdout and stderr",
     (base_subprocess, "WriteSubprocessPipeProto"): "a child's stdin",
-    (unix_events, "_UnixWritePipeTransport"): "pipes, over add_reader",
 }
 
 

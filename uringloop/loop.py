@@ -97,7 +97,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _move_to_this_thread(self) -> None:
         """A fresh engine for the running thread; only waits for readiness can move along."""
         operations = self._in_flight.operations()
-        movable = (watches.Watch, processes.Exit)
+        movable = (watches.Watches, processes.Exit)
         if not all(isinstance(operation, movable) for operation in operations):
             raise RuntimeError(
                 f"this event loop has {len(operations)} operations with the io_uring of the "
@@ -106,7 +106,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
             )
         self._in_flight.forget_all()
         self._driver.open_again()
-        self._watches.move()
+        self._watches.arm()
 
     def close(self) -> None:
         if self.is_running():
@@ -116,12 +116,12 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         super().close()
         self._transports.clear()
         self._acceptors.clear()
-        self._watches.close()
         self._selector = None
         self._drop_queues()
         self._exits.close()
         self._driver.close()
         self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
+        self._watches.close()
         self._signals.close()
 
     # -- readiness ----------------------------------------------------------------------
@@ -147,7 +147,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         self._check_closed()
         handle = self._make_handle(callback, args, context)
-        self._watches.add(watches.fileno_of(fd), watches.READ, handle)
+        self._watches.add(fd, watches.READ, handle)
         return handle
 
     def _add_writer(
@@ -155,7 +155,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         self._check_closed()
         handle = self._make_handle(callback, args, context)
-        self._watches.add(watches.fileno_of(fd), watches.WRITE, handle)
+        self._watches.add(fd, watches.WRITE, handle)
         return handle
 
     def _make_handle(self, callback: Any, args: Any, context: Context | None) -> Any:
@@ -167,12 +167,12 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _remove_reader(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(watches.fileno_of(fd), watches.READ)
+        return self._watches.remove(fd, watches.READ)
 
     def _remove_writer(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(watches.fileno_of(fd), watches.WRITE)
+        return self._watches.remove(fd, watches.WRITE)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         transport = self._transports.get(watches.fileno_of(fd, may_be_closed=True))
@@ -245,21 +245,6 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
 
-    async def _make_subprocess_transport(
-        self,
-        protocol: Any,
-        args: Any,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        bufsize: int,
-        extra: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        return await processes.start(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
-        )
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -287,6 +272,22 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         tls.return_buffered(transport, protocol, sslcontext)
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
 
     # -- servers ----------------------------------------------------------------------
 

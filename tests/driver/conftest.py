@@ -31,6 +31,7 @@ FEATURES = [
     "incremental_buffers",
     "multishot_recv",
     "multishot_accept",
+    "multishot_recvmsg",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {
