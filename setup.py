@@ -16,6 +16,7 @@ HOT_MODULES = [
     "uringloop/transports/stream_base.py",
     "uringloop/transports/receiving.py",
     "uringloop/transports/stream.py",
+    "uringloop/transports/pipes.py",
     "uringloop/driver/in_flight.py",
     "uringloop/driver/rings.pyx",
 ]
