@@ -26,8 +26,13 @@ _DRAINING = stream_state.DRAINING
 class ReceivingStream(StreamBase):
     """A stream that gives its protocol what arrives."""
 
-    def start(self, waiter: Any) -> None:
-        """Connects the protocol, soon; `waiter` is a Future told of it, or None."""
+    def start(self, waiter: Any, kept: Any = None) -> None:
+        """Connects the protocol, soon; `waiter` is a Future told of it, or None.
+
+        kept   what was received before: pieces of bytes, perhaps an exception; to be delivered
+        """
+        if kept:
+            self._backlog = kept
         self._core.call_soon(self._start, waiter, context=self._context)
 
     def _start(self, waiter: Any) -> None:
@@ -35,7 +40,9 @@ class ReceivingStream(StreamBase):
         try:
             self._protocol.connection_made(self)
         finally:
-            if self._read_wanted:
+            if self._backlog is not None:
+                self._deliver_backlog()
+            elif self._read_wanted:
                 self._start_receiving()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)

@@ -245,3 +245,27 @@ class StreamTransport(ReceivingStream):
 
     def _reset_empty_waiter(self) -> None:
         self._drained_waiter = None
+
+    # -- files ----------------------------------------------------------------------
+
+    @property
+    def _loop(self) -> Any:
+        """What asyncio's way to send a file without the kernel's help asks for."""
+        return self._core
+
+    def begin_file(self, operation: Any, token: int) -> None:
+        """A SENDFILE is this stream's one send, until end_file(); close() stops `operation`.
+
+        Before it, _make_empty_waiter() has seen to it that nothing is queued, nor will be.
+        """
+        self._sending_file = operation
+        self._send_token = token
+
+    def end_file(self) -> None:
+        """The kernel has no more to do with the file: what had to wait for that."""
+        self._sending_file = None
+        self._send_token = 0
+        if self._state == _LOST:
+            self._close_when_answered()
+        elif _OPEN < self._state < _CLOSING:
+            self._queue_emptied()

@@ -71,14 +71,12 @@ uint32_t ul_epoll_interest(const struct ul_operation *operation) {
         return (uint32_t)operation->argument | ALWAYS_REPORTED;
     case UL_OP_SEND:
     case UL_OP_CONNECT:
+    case UL_OP_SENDMSG:
+    case UL_OP_SENDFILE:
         return EPOLLOUT | ALWAYS_REPORTED;
     default:
         return EPOLLIN | ALWAYS_REPORTED;
     }
-}
-
-static bool not_now(int error) {
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
 int ul_poll_now(int fd, uint32_t mask) {
@@ -146,7 +144,7 @@ static int64_t receive(struct ul_engine *engine, struct ul_operation *operation)
     engine->shared.counters.submissions++;
     ssize_t received = receive_some(operation, piece, room);
     if (received <= 0)
-        return not_now((int)-received) ? UL_STEP_WAITS : received;
+        return ul_epoll_not_now((int)-received) ? UL_STEP_WAITS : received;
     scratch_take(&readiness->scratch, (size_t)received);
     if (operation->flags & UL_ONCE) {
         operation->address = (uintptr_t)piece;
@@ -182,7 +180,7 @@ static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operati
         ul_give(engine, operation, fd, 0);
         return UL_STEP_PUT_OFF;
     }
-    if (not_now(-fd))
+    if (ul_epoll_not_now(-fd))
         return UL_STEP_WAITS;
     return ul_accept_error_passes(-fd) ? UL_STEP_PUT_OFF : fd;
 }
@@ -239,7 +237,7 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
         engine->shared.counters.submissions++;
         ssize_t sent = send_some(operation);
         if (sent < 0)
-            return not_now((int)-sent) ? UL_STEP_WAITS : sent;
+            return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
         if (ul_send_advance(operation, (uint64_t)sent))
             return (int64_t)operation->done;
         if (offers_all)
@@ -297,6 +295,8 @@ uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) 
         return result < 0 ? operation->done : 0;
     case UL_OP_RECV: /* of the UL_ONCE kind, as no other ends with bytes */
         return result > 0 ? operation->address : 0;
+    case UL_OP_RECVMSG:
+        return result >= 0 ? operation->address : 0;
     default:
         return 0;
     }
@@ -306,6 +306,8 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     switch (operation->opcode) {
     case UL_OP_SEND:
         return send_all(engine, operation);
+    case UL_OP_SENDMSG:
+        return ul_epoll_send_messages(engine, operation);
     case UL_OP_CONNECT:
         return connect_begin(engine, operation);
     case UL_OP_POLL:
@@ -324,6 +326,10 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
         return receive(engine, operation);
     case UL_OP_SEND:
         return send_all(engine, operation);
+    case UL_OP_RECVMSG:
+        return ul_epoll_receive_messages(engine, operation);
+    case UL_OP_SENDMSG:
+        return ul_epoll_send_messages(engine, operation);
     case UL_OP_CONNECT:
         return connect_end(engine, operation);
     default:
