@@ -79,6 +79,16 @@ DIFFERENCES = {
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
     ),
+    "pipe_that_does_not_close": Difference(
+        "asyncio takes a pipe transport for unclosed when its file's close() failed"
+    ),
+    "pipe_abort_after_close": Difference(
+        "asyncio calls connection_lost() twice when a write pipe is aborted after its end began"
+    ),
+    "pipe_hears_its_socket": Difference(
+        "asyncio takes what the peer of a socket sends for its end, and what a FIFO that is open "
+        "for both holds; ours closes when the other end does"
+    ),
     "cancelled_start": Difference(
         "asyncio waits for ever, or for the grandchildren, when the start of a child is cancelled "
         "before all its pipes are connected (cpython 103847, 125502); ours closes them"
