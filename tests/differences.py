@@ -75,6 +75,11 @@ DIFFERENCES = {
         "asyncio since 3.11 never resumes a protocol that was paused before start_tls(); ours does",
         on_this_python=VERSION >= (3, 11),
     ),
+    "reused_number": Difference(
+        "asyncio's add_reader() raises FileNotFoundError, or watches nothing, for a number that "
+        "was watched, closed without remove_reader(), and given to another file; ours watches "
+        "the new file"
+    ),
     "fork": Difference(
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
