@@ -84,6 +84,27 @@ DIFFERENCES = {
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
     ),
+    "cancelled_start": Difference(
+        "asyncio waits for ever, or for the grandchildren, when the start of a child is cancelled "
+        "before all its pipes are connected (cpython 103847, 125502); ours closes them"
+    ),
+    "reaped_elsewhere": Difference(
+        "asyncio before 3.12 reaps in a thread of its own, so that nobody else can be first",
+        on_this_python=VERSION < (3, 12),
+    ),
+    "reaped_by_popen": Difference(
+        "asyncio reports 255 and a warning also when the child's own Popen object has the return "
+        "code; ours takes it from there"
+    ),
+    "close_after_loop": Difference(
+        "asyncio before 3.13.2 cannot close a subprocess transport whose loop is closed "
+        "(cpython 114177): RuntimeError, and the child lives on; ours kills it"
+    ),
+    "exit_context": Difference(
+        "asyncio before 3.12 calls process_exited() from a thread's empty context; ours calls it "
+        "in the context that the child was started in",
+        on_this_python=VERSION < (3, 12),
+    ),
     "cancelled_receive": Difference(
         "asyncio drops what sock_recv() or sock_accept() has taken when its task is cancelled "
         "before it runs again; ours keeps it for the next call or returns it"

@@ -15,7 +15,7 @@ from asyncio import selector_events, unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import servers, sockets, tls, unix_sockets, watches
+from uringloop import processes, servers, sockets, tls, unix_sockets, watches
 from uringloop.addresses import is_numeric, pack_sockaddr
 from uringloop.core import LoopCore
 from uringloop.driver.driver import DriverState, open_driver
@@ -46,6 +46,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._ready = []
         self._start_core(driver)
         self._watches = watches.Watches(self)
+        self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signals = Signals(self)
@@ -81,6 +82,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         if self._driver.belongs_elsewhere():
             self._move_to_this_thread()
         self._watches.arm_again()
+        self._exits.arm_again()
         with self._signals.heard():
             super().run_forever()
 
@@ -95,7 +97,8 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _move_to_this_thread(self) -> None:
         """A fresh engine for the running thread; only waits for readiness can move along."""
         operations = self._in_flight.operations()
-        if not all(operation is self._watches for operation in operations):
+        movable = (watches.Watches, processes.Exit)
+        if not all(isinstance(operation, movable) for operation in operations):
             raise RuntimeError(
                 f"this event loop has {len(operations)} operations with the io_uring of the "
                 "thread that ran it before; close them before it runs in another thread, or "
@@ -115,7 +118,9 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._acceptors.clear()
         self._selector = None
         self._drop_queues()
+        self._exits.close()
         self._driver.close()
+        self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
         self._watches.close()
         self._signals.close()
 
@@ -240,9 +245,6 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
 
-    _make_subprocess_transport = asyncio.SelectorEventLoop._make_subprocess_transport  # type: ignore[attr-defined]
-    _child_watcher_callback = asyncio.SelectorEventLoop._child_watcher_callback  # type: ignore[attr-defined]
-
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> Any:
@@ -269,6 +271,22 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         tls.return_buffered(transport, protocol, sslcontext)
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
 
     # -- servers ----------------------------------------------------------------------
 
