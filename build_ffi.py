@@ -24,6 +24,7 @@ SOURCES = [
     "epoll.c",
     "epoll_operations.c",
     "calls.c",
+    "epoll_messages.c",
     "epoll_wait.c",
     "uring.c",
     "steps.c",

@@ -39,13 +39,6 @@ def listener() -> Iterator[socket.socket]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def udp_socket() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    sock.setblocking(False)
-    return sock
-
-
 async def test_sock_recv_waits_for_data(pair: Pair, loop: AbstractEventLoop) -> None:
     ours, peer = pair
     receiving = loop.create_task(loop.sock_recv(ours, 100))
@@ -110,25 +103,6 @@ async def test_arguments_are_refused_as_the_socket_refuses_them(
 ) -> None:
     with pytest.raises(error):
         await getattr(loop, method)(pair[0], *arguments)
-
-
-@pytest.mark.difference("datagram_calls")
-@pytest.mark.parametrize(
-    ("method", "arguments", "error"),
-    [
-        ("sock_recvfrom", (-1,), ValueError),
-        ("sock_recvfrom_into", (bytearray(3), 4), ValueError),
-        ("sock_recvfrom_into", (bytearray(3), -1), ValueError),
-        ("sock_sendto", ("text", ("127.0.0.1", 9)), TypeError),
-        ("sock_sendto", (b"x", ("127.0.0.1", 99999)), OverflowError),
-        ("sock_sendto", (b"x", "127.0.0.1"), TypeError),
-    ],
-)
-async def test_datagram_arguments_are_refused_as_the_socket_refuses_them(
-    method: str, arguments: tuple[Any, ...], error: type, loop: AbstractEventLoop
-) -> None:
-    with udp_socket() as sock, pytest.raises(error):
-        await getattr(loop, method)(sock, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -304,78 +278,6 @@ async def test_unix_connections_have_the_address_that_the_socket_has(
         client.close()
 
 
-@pytest.mark.difference("datagram_calls")
-async def test_datagrams_come_with_their_sender(loop: AbstractEventLoop) -> None:
-    with udp_socket() as ours, udp_socket() as peer:
-        assert await loop.sock_sendto(peer, b"first", ours.getsockname()) == 5
-        assert await loop.sock_sendto(peer, b"", ours.getsockname()) == 0
-        assert await loop.sock_sendto(peer, bytearray(b"third"), ours.getsockname()) == 5
-        sender = peer.getsockname()
-        assert await loop.sock_recvfrom(ours, 100) == (b"first", sender)
-        assert await loop.sock_recvfrom(ours, 100) == (b"", sender)
-        buffer = bytearray(100)
-        assert await loop.sock_recvfrom_into(ours, buffer) == (5, sender)
-        assert buffer[:5] == b"third"
-
-
-@pytest.mark.difference("datagram_calls")
-async def test_a_datagram_longer_than_asked_for_is_cut(loop: AbstractEventLoop) -> None:
-    with udp_socket() as ours, udp_socket() as peer:
-        for _ in range(4):
-            peer.sendto(b"long message", ours.getsockname())
-        peer.sendto(b"next", ours.getsockname())
-        assert await loop.sock_recv(ours, 4) == b"long"
-        assert (await loop.sock_recvfrom(ours, 4))[0] == b"long"
-        buffer = bytearray(b"." * 8)
-        assert await loop.sock_recv_into(ours, memoryview(buffer)[:4]) == 4
-        assert (await loop.sock_recvfrom_into(ours, buffer, 4))[0] == 4
-        assert buffer == b"long...."
-        assert await loop.sock_recv(ours, 100) == b"next"
-
-
-async def test_a_connected_datagram_socket_sends_and_hears_of_nobody(
-    loop: AbstractEventLoop,
-) -> None:
-    with udp_socket() as ours, udp_socket() as peer:
-        await loop.sock_connect(ours, peer.getsockname())
-        await loop.sock_sendall(ours, b"to the peer")
-        assert await loop.sock_recv(peer, 100) == b"to the peer"
-        peer.close()
-        await loop.sock_sendall(ours, b"to nobody")
-        with pytest.raises(ConnectionRefusedError):
-            await loop.sock_recv(ours, 100)
-
-
-@pytest.mark.difference("datagram_calls")
-async def test_an_oversize_datagram_is_an_error(loop: AbstractEventLoop) -> None:
-    with udp_socket() as ours, pytest.raises(OSError, match="too long"):
-        await loop.sock_sendto(ours, bytes(70_000), ours.getsockname())
-
-
-@pytest.mark.difference("datagram_calls")
-async def test_datagrams_sent_to_names_are_looked_up_by_the_socket(
-    loop: AbstractEventLoop,
-) -> None:
-    with udp_socket() as ours:
-        port = ours.getsockname()[1]
-        await loop.sock_sendto(ours, b"by name", ("localhost", port))
-        assert (await loop.sock_recvfrom(ours, 100))[0] == b"by name"
-
-
-@pytest.mark.difference("datagram_calls")
-async def test_datagrams_of_unix_sockets(tmp_path: Path, loop: AbstractEventLoop) -> None:
-    kind = (socket.AF_UNIX, socket.SOCK_DGRAM)
-    with socket.socket(*kind) as ours, socket.socket(*kind) as peer:
-        ours.bind(str(tmp_path / "ours"))
-        ours.setblocking(False)
-        peer.setblocking(False)
-        await loop.sock_sendto(peer, b"nameless", str(tmp_path / "ours"))
-        assert await loop.sock_recvfrom(ours, 100) == (b"nameless", None)
-        peer.bind(str(tmp_path / "peer"))
-        await loop.sock_sendto(peer, b"named", str(tmp_path / "ours"))
-        assert await loop.sock_recvfrom(ours, 100) == (b"named", str(tmp_path / "peer"))
-
-
 async def test_the_socket_of_a_transport_is_refused_while_the_call_would_wait(
     pair: Pair, loop: AbstractEventLoop
 ) -> None:
@@ -443,139 +345,6 @@ async def test_a_blocking_socket_is_refused_in_debug_mode(
     with pytest.raises(ValueError, match="the socket must be non-blocking"):
         await loop.sock_sendall(pair[1], b"x")
     loop.set_debug(False)
-
-
-@pytest.mark.difference("cancelled_receive")
-@pytest.mark.parametrize("seed", range(10))
-async def test_receives_given_up_at_random_lose_no_byte(
-    seed: int, pair: Pair, loop: AbstractEventLoop
-) -> None:
-    """Row 8: a cancelled receive may already have taken data; it must not be dropped."""
-    ours, peer = pair
-    payload = numbered_bytes(20_000)
-    sending = in_thread(_send_in_bits, peer, payload, seed)
-    assert await _receive_with_cancels(loop, ours, random.Random(seed)) == payload
-    await sending
-
-
-async def _receive_with_cancels(
-    loop: AbstractEventLoop, sock: socket.socket, chance: random.Random
-) -> bytes:
-    received = bytearray()
-    while True:
-        task = loop.create_task(loop.sock_recv(sock, chance.randrange(1, 400)))
-        await turns(chance.randrange(4))
-        if chance.random() < 0.5:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            if not await task:
-                return bytes(received)
-            received += task.result()
-
-
-def _send_in_bits(sock: socket.socket, payload: bytes, seed: int) -> None:
-    chance = random.Random(seed)
-    start = 0
-    while start < len(payload):
-        size = chance.randrange(1, 100)
-        sock.sendall(payload[start : start + size])
-        start += size
-    sock.shutdown(socket.SHUT_WR)
-
-
-@pytest.mark.difference("cancelled_receive")
-async def test_a_receive_cancelled_after_it_took_data_does_not_lose_it(
-    pair: Pair, loop: AbstractEventLoop
-) -> None:
-    """Row 8: between the kernel's answer and the turn in which the task would get it."""
-    ours, peer = pair
-    for number in range(20):
-        message = b"message %02d" % number
-        task = loop.create_task(loop.sock_recv(ours, 100))
-        await turns(2)
-        peer.sendall(message)
-        await until_true(lambda task=task: task.done() or not _is_readable(ours))
-        task.cancel()
-        try:
-            received = await task
-        except asyncio.CancelledError:
-            received = await asyncio.wait_for(loop.sock_recv(ours, 100), 2)
-        assert received == message
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    return bool(select.select([sock], [], [], 0)[0])
-
-
-@pytest.mark.difference("cancelled_receive")
-async def test_an_accept_cancelled_after_it_took_a_connection_does_not_lose_it(
-    listener: socket.socket, loop: AbstractEventLoop
-) -> None:
-    """Row 10: the same for a connection."""
-    for _ in range(20):
-        task = loop.create_task(loop.sock_accept(listener))
-        await turns(2)
-        with socket.create_connection(listener.getsockname(), timeout=10) as peer:
-            await until_true(lambda task=task: task.done() or not _is_readable(listener))
-            task.cancel()
-            try:
-                accepted, address = await task
-            except asyncio.CancelledError:
-                accepted, address = await asyncio.wait_for(loop.sock_accept(listener), 2)
-            with accepted:
-                assert address == peer.getsockname()
-
-
-async def test_a_receive_cancelled_in_the_turn_that_started_it_is_gone(
-    pair: Pair, loop: AbstractEventLoop
-) -> None:
-    """Row 9: the cancel must find its target although neither was submitted before."""
-    ours, peer = pair
-    for _ in range(50):
-        task = loop.create_task(loop.sock_recv(ours, 10))
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    peer.sendall(b"for the next")
-    assert await loop.sock_recv(ours, 100) == b"for the next"
-
-
-async def test_accepts_given_up_at_random_leak_no_descriptor(
-    listener: socket.socket, loop: AbstractEventLoop
-) -> None:
-    """Rows 8 and 10: what a cancelled accept took is served later or closed, never lost."""
-    chance = random.Random(5)
-    before = open_descriptors()
-    listener_fd = listener.fileno()
-    for _ in range(300):
-        with socket.create_connection(listener.getsockname(), timeout=10) as peer:
-            task = loop.create_task(loop.sock_accept(listener))
-            await turns(chance.randrange(3))
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                (await task)[0].close()
-            peer.setblocking(False)
-    listener.close()
-    gone = {(number, name) for number, name in before if number == listener_fd}
-    # One that is kept for the next accept is closed with its listener.
-    await until_true(lambda: open_descriptors() == before - gone)
-
-
-async def test_connects_given_up_at_random_leave_the_socket_to_its_owner(
-    listener: socket.socket, loop: AbstractEventLoop
-) -> None:
-    """Rows 8 and 10."""
-    chance = random.Random(6)
-    for _ in range(200):
-        with socket.socket() as client:
-            client.setblocking(False)
-            task = loop.create_task(loop.sock_connect(client, listener.getsockname()))
-            await turns(chance.randrange(3))
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            assert client.fileno() >= 0
 
 
 async def test_a_reader_is_called_while_there_is_data(pair: Pair, loop: AbstractEventLoop) -> None:
@@ -649,3 +418,4 @@ async def test_a_descriptor_of_a_transport_cannot_be_watched(
         loop.add_writer(pair[0].fileno(), print)
     transport.close()
     await turns(3)
+

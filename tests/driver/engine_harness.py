@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from uringloop.driver._engine import ffi, lib
 
+HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 LIMIT_S = 10.0  # for whatever a test waits for
 TINY = {
     "sq_entries": 4,
@@ -377,6 +378,14 @@ def sockaddr(address: Any) -> bytes:
     if host.version == 4:
         return struct.pack("=H", socket.AF_INET) + port + host.packed + bytes(8)
     return struct.pack("=H", socket.AF_INET6) + port + bytes(4) + host.packed + bytes(4)
+
+
+def nobody(new_socket: Callable[[], socket.socket]) -> Any:
+    """The address of a UDP socket that was closed: sending there gives an ICMP error."""
+    sock = new_socket()
+    address = sock.getsockname()
+    sock.close()
+    return address
 
 
 def open_descriptors() -> dict[int, str]:

@@ -52,6 +52,9 @@ enum phase {
 
 static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
                         int64_t result) {
+    bool is_partial = operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done;
+    if (is_partial) /* cancelled, or closed too early: those that were dealt with count */
+        result = (int64_t)operation->done;
     ul_finish(engine, operation, result, ul_epoll_address(operation, result));
 }
 
@@ -214,6 +217,7 @@ static int64_t join(struct ul_engine *engine, struct ul_operation *operation) {
 static int begin(struct ul_engine *engine) {
     struct ul_readiness *readiness = engine->state;
     readiness->scratch.used = 0;
+    readiness->inbox.slots_used = readiness->inbox.places_used = 0;
     readiness->woken = false;
     give_answered(engine);
     return 0;
@@ -440,6 +444,7 @@ static void close_readiness(struct ul_engine *engine) {
     struct ul_readiness *readiness = engine->state;
     abandon(engine);
     ul_scratch_close(&readiness->scratch);
+    ul_inbox_close(&readiness->inbox);
     free(readiness->descriptors);
     free(readiness);
 }
@@ -454,6 +459,7 @@ static int open_readiness(struct ul_engine *engine, const struct ul_config *conf
         return -ENOMEM;
     readiness->descriptor_count = DESCRIPTORS_AT_OPEN;
     ul_epoll_wait_probe(readiness);
+    ul_inbox_prepare(&readiness->inbox, config);
     int error = add_wake(engine);
     return error ? error : ul_scratch_open(&readiness->scratch, config);
 }

@@ -2,12 +2,13 @@
  *
  * epoll.c knows who waits for which descriptor and carries out the turn; epoll_wait.c knows
  * the clock; epoll_operations.c knows what one operation does to its descriptor, and holds the
- * memory that receives write to. None of it is seen outside of them.
+ * memory that receives write to; epoll_messages.c has those of messages. None of it is seen outside of them.
  */
 #ifndef URINGLOOP_EPOLL_H
 #define URINGLOOP_EPOLL_H
 
 #include "internal.h"
+#include <errno.h>
 #include <sys/epoll.h>
 
 enum { UL_REPORTS_MAX = 512 };
@@ -21,6 +22,11 @@ static inline bool ul_epoll_goes_on(int64_t result) {
     return result <= UL_STEP_UNTOLD;
 }
 
+/* Errors that tell to wait. */
+static inline bool ul_epoll_not_now(int error) {
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
 /* Where receives of one turn put their bytes, one piece after the other. The next turn
  * begins at the front again: a quiet loop stays within a few cached pages. */
 struct ul_scratch {
@@ -29,6 +35,14 @@ struct ul_scratch {
     size_t used;
     size_t piece_max; /* offered to one receive */
     size_t piece_min; /* with less left, receives wait for the next turn */
+};
+
+/* Where RECVMSG puts messages, from the front again in each turn (epoll_messages.c). */
+struct ul_inbox {
+    uint8_t *slots;  /* for a header and a short payload; NULL: not made yet */
+    uint8_t *places; /* for a header and the longest payload */
+    uint32_t slot_count, place_count;
+    uint32_t slots_used, places_used;
 };
 
 /* One entry of the table by descriptor number. */
@@ -49,6 +63,7 @@ struct ul_readiness {
     struct ul_operation *retried;  /* that are tried by the clock */
     int64_t retry_ns;              /* until those are tried again */
     struct ul_scratch scratch;
+    struct ul_inbox inbox;
     struct epoll_event reports[UL_REPORTS_MAX];
 };
 
@@ -80,6 +95,9 @@ static inline void ul_queue_remove(struct ul_operation **first, struct ul_operat
 int ul_scratch_open(struct ul_scratch *scratch, const struct ul_config *config);
 void ul_scratch_close(struct ul_scratch *scratch);
 
+void ul_inbox_prepare(struct ul_inbox *inbox, const struct ul_config *config);
+void ul_inbox_close(struct ul_inbox *inbox);
+
 /* What has to become ready for the operation to go on. Never 0. */
 uint32_t ul_epoll_interest(const struct ul_operation *operation);
 
@@ -93,6 +111,10 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation);
  * A final result, or one of UL_STEP_*. */
 int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation,
                         uint32_t ready);
+
+/* The steps of RECVMSG and SENDMSG. */
+int64_t ul_epoll_receive_messages(struct ul_engine *engine, struct ul_operation *operation);
+int64_t ul_epoll_send_messages(struct ul_engine *engine, struct ul_operation *operation);
 
 /* Waits for reports. Their number, or -errno. */
 int ul_epoll_wait(struct ul_readiness *readiness, int64_t timeout_ns);
