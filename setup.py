@@ -19,6 +19,8 @@ HOT_MODULES = [
     "uringloop/transports/stream_base.py",
     "uringloop/transports/receiving.py",
     "uringloop/transports/stream.py",
+    "uringloop/transports/datagram_receiving.py",
+    "uringloop/transports/datagram.py",
     "uringloop/driver/in_flight.py",
     "uringloop/driver/rings.pyx",
 ]

@@ -22,6 +22,8 @@ HOT_MODULES = frozenset(
         "uringloop.lanes",
         "uringloop.socket_operations",
         "uringloop.sockets",
+        "uringloop.transports.datagram",
+        "uringloop.transports.datagram_receiving",
         "uringloop.transports.receiving",
         "uringloop.transports.stream",
         "uringloop.transports.stream_base",

@@ -4,23 +4,24 @@ The hot half is core.LoopCore with sockets.SocketCalls, whose methods come first
 asyncio's own loops have in common (argument checking, look-ups, happy eyeballs, executors,
 async generators, the exception handler) is inherited from asyncio.BaseEventLoop and follows
 the running Python version. Readiness comes from watches.Watches, which also carries the
-transports that are asyncio's own so far (datagrams, pipes, subprocesses).
+transports that are asyncio's own so far (pipes).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import selector_events, unix_events
+from asyncio import unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import sendfile, servers, tls, unix_sockets, watches
+from uringloop import processes, sendfile, servers, tls, unix_sockets, watches
 from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import Signals
 from uringloop.sockets import SocketCalls
+from uringloop.transports import datagram
 from uringloop.transports.stream import StreamTransport
 
 
@@ -47,6 +48,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._start_core(driver)
         self._start_sockets()
         self._watches = watches.Watches(self)
+        self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signals = Signals(self)
@@ -81,6 +83,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         if self._driver.belongs_elsewhere():
             self._move_to_this_thread()
         self._watches.arm_again()
+        self._exits.arm_again()
         with self._signals.heard():
             super().run_forever()
 
@@ -95,7 +98,8 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _move_to_this_thread(self) -> None:
         """A fresh engine for the running thread; only waits for readiness can move along."""
         operations = self._in_flight.operations()
-        if not all(isinstance(operation, watches.Watch) for operation in operations):
+        movable = (watches.Watches, processes.Exit)
+        if not all(isinstance(operation, movable) for operation in operations):
             raise RuntimeError(
                 f"this event loop has {len(operations)} operations with the io_uring of the "
                 "thread that ran it before; close them before it runs in another thread, or "
@@ -103,7 +107,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             )
         self._in_flight.forget_all()
         self._driver.open_again()
-        self._watches.move()
+        self._watches.arm()
 
     def close(self) -> None:
         if self.is_running():
@@ -113,10 +117,12 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         super().close()
         self._transports.clear()
         self._acceptors.clear()
-        self._watches.close()
         self._selector = None
         self._drop_queues()
+        self._exits.close()
         self._driver.close()
+        self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
+        self._watches.close()
         self._close_channels()
         self._signals.close()
 
@@ -143,7 +149,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         self._check_closed()
         handle = self._make_handle(callback, args, context)
-        self._watches.add(watches.fileno_of(fd), watches.READ, handle)
+        self._watches.add(fd, watches.READ, handle)
         return handle
 
     def _add_writer(
@@ -151,7 +157,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> Any:
         self._check_closed()
         handle = self._make_handle(callback, args, context)
-        self._watches.add(watches.fileno_of(fd), watches.WRITE, handle)
+        self._watches.add(fd, watches.WRITE, handle)
         return handle
 
     def _make_handle(self, callback: Any, args: Any, context: Context | None) -> Any:
@@ -163,12 +169,12 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _remove_reader(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(watches.fileno_of(fd), watches.READ)
+        return self._watches.remove(fd, watches.READ)
 
     def _remove_writer(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(watches.fileno_of(fd), watches.WRITE)
+        return self._watches.remove(fd, watches.WRITE)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         transport = self._transports.get(watches.fileno_of(fd, may_be_closed=True))
@@ -185,13 +191,27 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
+        if context is None:  # asyncio hands one over since 3.15
+            context = copy_context()
         kept = self._take_kept(sock) if self._channels else None
-        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
+        transport = StreamTransport(self, sock, protocol, context, extra, server)
         transport.start(waiter, kept)
         return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return datagram.make_transport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,
@@ -204,6 +224,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
         **tls_timeouts: Any,
     ) -> Any:
         return tls.make_transport(
@@ -216,20 +237,8 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             server_hostname,
             extra,
             server,
+            context,
             tls_timeouts,
-        )
-
-    def _make_datagram_transport(
-        self,
-        sock: socket.socket,
-        protocol: Any,
-        address: Any = None,
-        waiter: Any = None,
-        extra: dict[str, Any] | None = None,
-    ) -> Any:
-        self._ensure_fd_no_transport(sock)
-        return selector_events._SelectorDatagramTransport(  # type: ignore[attr-defined]
-            self, sock, protocol, address, waiter, extra
         )
 
     def _make_read_pipe_transport(
@@ -241,9 +250,6 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
     ) -> Any:
         return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
-
-    _make_subprocess_transport = asyncio.SelectorEventLoop._make_subprocess_transport  # type: ignore[attr-defined]
-    _child_watcher_callback = asyncio.SelectorEventLoop._child_watcher_callback  # type: ignore[attr-defined]
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -273,6 +279,22 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         tls.return_buffered(transport, protocol, sslcontext)
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
 
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
+
     # -- servers ----------------------------------------------------------------------
 
     def _start_serving(
@@ -283,10 +305,13 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: Any,
+        context: Context | None = None,
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
-        acceptor = servers.Acceptor(self, sock, protocol_factory, sslcontext, server, tls_timeouts)
+        acceptor = servers.Acceptor(
+            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context
+        )
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
         self._take_kept_connections(sock, acceptor.take_over)

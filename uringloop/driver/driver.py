@@ -84,7 +84,8 @@ class Driver:
 
     def belongs_elsewhere(self) -> bool:
         """Notes the running thread; True when the engine is bound to another one."""
-        thread = threading.get_ident()
+        # Python's own thread numbers are given again as soon as a thread has ended.
+        thread = threading.get_native_id()
         if self._thread is None:
             self._thread = thread
         bound = "single_issuer" in feature_names(self.choice.features)
@@ -98,7 +99,7 @@ class Driver:
         lib.ul_close(self._engine)
         self._engine = ffi.NULL
         self._open()
-        self._thread = threading.get_ident()
+        self._thread = threading.get_native_id()
 
     def wake_from_any_thread(self) -> None:
         """Ends the engine's wait; nothing once closed."""
