@@ -127,6 +127,24 @@ DIFFERENCES = {
         "asyncio drops what sock_recv() or sock_accept() has taken when its task is cancelled "
         "before it runs again; ours keeps it for the next call or returns it"
     ),
+    "overlapping_calls": Difference(
+        "asyncio forgets the first of two sock_recv(), sock_sendall() or sock_accept() that wait "
+        "on one socket: it never ends. Ours take turns, in the order of the calls"
+    ),
+    "datagram_calls": Difference(
+        "asyncio has sock_recvfrom(), sock_recvfrom_into() and sock_sendto() since 3.11; ours "
+        "has them on 3.10 too",
+        on_this_python=VERSION < (3, 11),
+    ),
+    "sendfile_while_closing": Difference(
+        "asyncio's sendfile() never ends when its own transport is closed meanwhile, or cancelled "
+        "while it waits for what was written before; ours raises ConnectionError, and gives the "
+        "transport back"
+    ),
+    "cancelled_sendfile": Difference(
+        "asyncio leaves a file's position where it was when sendfile() is cancelled; ours sets it "
+        "to what was sent, as after any other end"
+    ),
     "huge_write": Difference(
         "asyncio copies what is left of a write and moves it at every short send (up to 3.11): "
         "two gibibytes take longer than any limit of a test; ours sends from where they are"
