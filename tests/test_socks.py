@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
-import select
 import socket
 import ssl
 from asyncio import AbstractEventLoop
@@ -15,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import open_descriptors
-from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns, until_true
+from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns
 
 
 @pytest.fixture
@@ -152,9 +148,7 @@ async def test_what_is_sent_may_be_any_buffer(pair: Pair, loop: AbstractEventLoo
         assert recv_exactly(peer, 4) == b"data"
 
 
-async def test_a_buffer_may_be_resized_once_it_is_sent(
-    pair: Pair, loop: AbstractEventLoop
-) -> None:
+async def test_a_buffer_may_be_resized_once_it_is_sent(pair: Pair, loop: AbstractEventLoop) -> None:
     data = bytearray(b"data")
     await loop.sock_sendall(pair[0], data)
     data += b" and more"
@@ -418,4 +412,3 @@ async def test_a_descriptor_of_a_transport_cannot_be_watched(
         loop.add_writer(pair[0].fileno(), print)
     transport.close()
     await turns(3)
-
