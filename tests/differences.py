@@ -75,9 +75,32 @@ DIFFERENCES = {
         "asyncio since 3.11 never resumes a protocol that was paused before start_tls(); ours does",
         on_this_python=VERSION >= (3, 11),
     ),
+    "reused_number": Difference(
+        "asyncio's add_reader() raises FileNotFoundError, or watches nothing, for a number that "
+        "was watched, closed without remove_reader(), and given to another file; ours watches "
+        "the new file"
+    ),
+    "full_wakeup_pipe": Difference(
+        "asyncio loses signals, with a warning on stderr, when more than some hundreds come in one "
+        "turn: its socket pair is full; ours has a pipe, which takes 65536"
+    ),
+    "wakeup_descriptor": Difference(
+        "asyncio forgets the descriptor that was set by signal.set_wakeup_fd() before "
+        "add_signal_handler(); ours passes signals on to it, and sets it again in the end"
+    ),
     "fork": Difference(
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
+    ),
+    "pipe_that_does_not_close": Difference(
+        "asyncio takes a pipe transport for unclosed when its file's close() failed"
+    ),
+    "pipe_abort_after_close": Difference(
+        "asyncio calls connection_lost() twice when a write pipe is aborted after its end began"
+    ),
+    "pipe_hears_its_socket": Difference(
+        "asyncio takes what the peer of a socket sends for its end, and what a FIFO that is open "
+        "for both holds; ours closes when the other end does"
     ),
     "cancelled_start": Difference(
         "asyncio waits for ever, or for the grandchildren, when the start of a child is cancelled "

@@ -168,8 +168,7 @@ class Watches(Operation):
             else:
                 self._set.unregister(number)
         except OSError:
-            # Closed behind our back, and forgotten by the set, or a ghost in it.
-            self._has_ghosts = True
+            pass  # closed behind our back: the set has forgotten it, or it is a ghost
 
     def _lay_ghosts(self) -> None:
         """Makes the set anew, with what it has under its true number."""
