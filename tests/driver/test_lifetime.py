@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from select import POLLIN
+from tempfile import TemporaryFile
 
 import pytest
 from uringloop.driver._engine import lib
@@ -31,7 +32,25 @@ def stage_everything(engine, listener, new_pair, resources):
     engine.send_vectored(pairs[2][0].fileno(), [bytes(1 << 20)] * 20)
     engine.connect(unconnected.fileno(), sockaddr(unanswered.getsockname()))
     engine.poll(pairs[3][0].fileno(), POLLIN)
+    engine.accept_one(listener.fileno())
+    engine.receive_one(pairs[1][0].fileno())
+    engine.receive_messages(pairs[2][0].fileno())
+    engine.receive_messages(pairs[3][0].fileno(), flags=lib.UL_ONCE)
+    stage_files(engine, resources, pairs[3][0])
     return pairs
+
+
+def stage_files(engine, resources, ours):
+    """A pipe that is read, one that is written, and a file that is sent."""
+    ends = [end for _ in range(2) for end in os.pipe()]
+    for end in ends:
+        resources.callback(os.close, end)
+        os.set_blocking(end, False)
+    file = resources.enter_context(TemporaryFile())
+    file.truncate(1 << 24)
+    engine.receive(ends[0], lib.UL_FILE)
+    engine.send(ends[3], bytes(1 << 24), lib.UL_FILE)
+    engine.send_file(ours.fileno(), file.fileno())
 
 
 def test_close_with_everything_in_flight(sized_engine, listener, new_pair, resources):
