@@ -134,9 +134,7 @@ def test_a_task_left_over_that_fails_is_reported(
     assert "while it was cancelled" in caplog.text
 
 
-def test_install_makes_asyncio_use_our_loop(
-    chosen: str, with_policies: Callable[[], Any]
-) -> None:
+def test_install_makes_asyncio_use_our_loop(chosen: str, with_policies: Callable[[], Any]) -> None:
     with with_policies():
         uringloop.install()
     with with_policies():
