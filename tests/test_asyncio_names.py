@@ -7,7 +7,13 @@ by name, and not somewhere in a program.
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, format_helpers, selector_events, sslproto, unix_events
+from asyncio import (
+    base_events,
+    base_subprocess,
+    format_helpers,
+    selector_events,
+    sslproto,
+)
 
 import pytest
 
@@ -50,10 +56,10 @@ FUNCTIONS = {
     (sslproto, "SSLProtocol"): "TLS",
     (asyncio.transports, "_FlowControlMixin"): "loop.sendfile wants its instances",
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
-    (selector_events, "_SelectorDatagramTransport"): "datagrams, over add_reader",
-    (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
-    (unix_events, "_UnixWritePipeTransport"): "pipes, over add_reader",
-    (unix_events, "_UnixSubprocessTransport"): "subprocesses",
+    (selector_events, "_SelectorDatagramTransport"): "datagrams of rare families, over add_reader",
+    (base_subprocess, "BaseSubprocessTransport"): "subprocesses",
+    (base_subprocess, "ReadSubprocessPipeProto"): "a child's stdout and stderr",
+    (base_subprocess, "WriteSubprocessPipeProto"): "a child's stdin",
 }
 
 
@@ -65,6 +71,22 @@ def test_asyncio_loops_have_the_private_method(name: str) -> None:
 @pytest.mark.parametrize("name", SELECTOR_LOOP)
 def test_asyncios_selector_loop_has_the_private_method(name: str) -> None:
     assert callable(getattr(asyncio.SelectorEventLoop, name, None)), SELECTOR_LOOP[name]
+
+
+SUBPROCESS = {
+    "_call_connection_lost": "tells the protocol, and who waits",
+    "_connect_pipes": "overridden: one that is cancelled leaves nothing behind",
+    "_process_exited": "is told the return code",
+    "_start": "overridden: starts the child",
+    "_try_finish": "sees whether child and pipes have all ended",
+    "_wait": "a start that was cancelled waits for the child it killed",
+}
+
+
+@pytest.mark.parametrize("name", SUBPROCESS)
+def test_asyncio_subprocess_transports_have_the_private_method(name: str) -> None:
+    transport = base_subprocess.BaseSubprocessTransport
+    assert callable(getattr(transport, name, None)), SUBPROCESS[name]
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS, ids=lambda part: str(part))

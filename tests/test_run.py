@@ -146,7 +146,7 @@ def test_install_makes_asyncio_use_our_loop(chosen: str, with_policies: Callable
 def test_install_warns_its_caller_once_and_names_what_to_use(
     with_policies: Callable[[], Any],
 ) -> None:
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="event loop policy") as warned:
         uringloop.install()
     (warning,) = warned
     assert warning.filename == __file__

@@ -38,16 +38,6 @@ _WAIT_MAX_S = 24 * 3600.0
 _monotonic = time.monotonic
 
 
-def _own_handle(foreign: Any, loop: Any) -> Any:
-    """A Handle of ours for one that asyncio made itself, as for signal handlers."""
-    if isinstance(foreign, TimerHandle):
-        return foreign
-    handle = new_handle(foreign._callback, foreign._args, loop, foreign._context)
-    handle._cancelled = foreign._cancelled
-    handle._source_traceback = foreign._source_traceback
-    return handle
-
-
 class LoopCore:
     """Ready queue, timers and the turn of an event loop."""
 
@@ -151,9 +141,7 @@ class LoopCore:
         if handle._scheduled:
             self._timer_cancelled_count += 1
 
-    def _add_callback(self, handle: Any) -> None:
-        if type(handle) is not Handle:
-            handle = _own_handle(handle, self)
+    def _add_callback(self, handle: Handle) -> None:
         if not handle._cancelled:
             self._ready.append(handle)
 

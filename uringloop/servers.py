@@ -84,6 +84,10 @@ class Acceptor(Operation):
         self._token = self._loop._in_flight.add(self)
         self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
 
+    def take_over(self, connection: tuple[socket.socket, Any]) -> None:
+        """Serves a connection that a cancelled sock_accept() had taken."""
+        self._accepted(connection[0].detach())
+
     def stop(self) -> None:
         """No connection is served from now on; one that is still answered is closed."""
         self._stopped = True
