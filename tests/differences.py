@@ -80,6 +80,14 @@ DIFFERENCES = {
         "was watched, closed without remove_reader(), and given to another file; ours watches "
         "the new file"
     ),
+    "full_wakeup_pipe": Difference(
+        "asyncio loses signals, with a warning on stderr, when more than some hundreds come in one "
+        "turn: its socket pair is full; ours has a pipe, which takes 65536"
+    ),
+    "wakeup_descriptor": Difference(
+        "asyncio forgets the descriptor that was set by signal.set_wakeup_fd() before "
+        "add_signal_handler(); ours passes signals on to it, and sets it again in the end"
+    ),
     "fork": Difference(
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -165,6 +166,34 @@ def close_parents_loop() -> None:
     print("parent: echo")
 
 
+def unwatch_in_child() -> None:
+    """A reader and a signal handler that the child removes, and a signal of the child's own."""
+    loop = make_loop(KIND)
+    reading, writing = os.pipe()
+    calls: list[str] = []
+    loop.add_reader(reading, lambda: (os.read(reading, 1), calls.append("reader"), loop.stop()))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (calls.append("signal"), loop.stop()))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+    def unwatch() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        assert loop.remove_signal_handler(signal.SIGUSR1)
+        loop.remove_reader(reading)
+        loop.close()
+
+    signal.raise_signal(signal.SIGUSR1)
+    in_child(unwatch)
+    loop.run_forever()
+    os.write(writing, b"x")
+    loop.run_forever()
+    assert calls == ["signal", "reader"], calls
+    loop.remove_reader(reading)
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.close()
+    print("parent: undisturbed")
+
+
 async def echo_with(server: asyncio.Server) -> None:
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     writer.write(b"still served")
@@ -183,5 +212,6 @@ SCENARIOS = {
     "run_parents_loop": run_parents_loop,
     "return_into_parents_loop": return_into_parents_loop,
     "close_parents_loop": close_parents_loop,
+    "unwatch_in_child": unwatch_in_child,
 }
 SCENARIOS[sys.argv[2]]()

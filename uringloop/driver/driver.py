@@ -49,6 +49,7 @@ class Driver:
         self._waking = threading.Lock()
         self._open()
         self._thread: int | None = None
+        self._is_parents = False
         _drivers.add(self)
 
     def _open(self) -> None:
@@ -89,7 +90,7 @@ class Driver:
         if self._thread is None:
             self._thread = thread
         bound = "single_issuer" in feature_names(self.choice.features)
-        return bound and self._thread != thread
+        return bound and self._thread != thread and not self._is_parents
 
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
@@ -136,6 +137,7 @@ class Driver:
         # Another thread may have held the lock when the process forked.
         self._waking = threading.Lock()
         self._wake_fd = -1
+        self._is_parents = True  # no thread of the child may have it: a turn says so
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)
 
