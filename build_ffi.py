@@ -21,9 +21,9 @@ MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
 SOURCES = [
     "engine.c",
+    "calls.c",
     "epoll.c",
     "epoll_operations.c",
-    "calls.c",
     "epoll_messages.c",
     "epoll_wait.c",
     "uring.c",

@@ -121,6 +121,28 @@ DIFFERENCES = {
         "asyncio copies what is left of a write and moves it at every short send (up to 3.11): "
         "two gibibytes take longer than any limit of a test; ours sends from where they are"
     ),
+    "pause_datagrams": Difference(
+        "asyncio 3.10 cannot pause a datagram transport; ours can",
+        on_this_python=VERSION < (3, 11),
+    ),
+    "two_transports_for_a_socket": Difference(
+        "asyncio up to 3.11 makes a second datagram transport for a socket that has one, and "
+        "the first hears no more; ours refuses, as asyncio later",
+        on_this_python=VERSION < (3, 12),
+    ),
+    "datagram_header_bytes": Difference(
+        "asyncio 3.13 counts 8 bytes more for a waiting datagram, and never takes them back, "
+        "so that the protocol is resumed too late or never; ours takes them back",
+        on_this_python=VERSION >= (3, 13),
+    ),
+    "sendto_after_lost": Difference(
+        "asyncio's sendto() raises AttributeError after connection_lost() of an unconnected "
+        "endpoint; ours drops the datagram, as both do for a connected one"
+    ),
+    "full_unix_receiver": Difference(
+        "asyncio turns without rest while the receiver of an unconnected Unix socket is full, "
+        "for which poll(2) has no sign; ours looks again from time to time"
+    ),
     "nan_delay": Difference(
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"

@@ -57,7 +57,7 @@ FUNCTIONS = {
     (sslproto, "SSLProtocol"): "TLS",
     (asyncio.transports, "_FlowControlMixin"): "loop.sendfile wants its instances",
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
-    (selector_events, "_SelectorDatagramTransport"): "datagrams, over add_reader",
+    (selector_events, "_SelectorDatagramTransport"): "datagrams of rare families, over add_reader",
     (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
     (unix_events, "_UnixWritePipeTransport"): "pipes, over add_reader",
     (base_subprocess, "BaseSubprocessTransport"): "subprocesses",

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from uringloop.handles import Handle, TimerHandle, new_handle, new_timer
+from uringloop.handles import Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
 # asyncio's own limits: above so many timers, of which so large a part is cancelled, the
 # heap is built anew without them.
@@ -86,7 +86,7 @@ class LoopCore:
     ) -> asyncio.Handle:
         if self._closed:
             self._check_closed()
-        handle = new_handle(callback, args, self, context)
+        handle = new_threadsafe_handle(callback, args, self, context)
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
             self._remember_origin(handle)

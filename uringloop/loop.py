@@ -1,31 +1,32 @@
 """EventLoop: the asyncio API as a table of contents.
 
-The hot half is core.LoopCore, whose methods come first; what asyncio's own loops have in
-common (argument checking, look-ups, happy eyeballs, executors, async generators, the
-exception handler) is inherited from asyncio.BaseEventLoop and follows the running Python
-version. Readiness comes from watches.Watches, which also carries the transports that are
-asyncio's own so far (datagrams, pipes, subprocesses).
+The hot half is core.LoopCore with sockets.SocketCalls, whose methods come first; what
+asyncio's own loops have in common (argument checking, look-ups, happy eyeballs, executors,
+async generators, the exception handler) is inherited from asyncio.BaseEventLoop and follows
+the running Python version. Readiness comes from watches.Watches, which also carries the
+transports that are asyncio's own so far (pipes).
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import selector_events, unix_events
+from asyncio import unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import processes, servers, sockets, tls, unix_sockets, watches
-from uringloop.addresses import is_numeric, pack_sockaddr
-from uringloop.core import LoopCore
+from uringloop import processes, sendfile, servers, tls, unix_sockets, watches
+from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import Signals
+from uringloop.sockets import SocketCalls
+from uringloop.transports import datagram
 from uringloop.transports.stream import StreamTransport
 
 
 # The type stubs give call_soon and its like another type for `*args`.
-class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
+class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
     backend   "io_uring", "epoll" or "auto"; None asks the environment's URINGLOOP_BACKEND
@@ -45,13 +46,13 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         asyncio.BaseEventLoop.__init__(self)
         self._ready = []
         self._start_core(driver)
+        self._start_sockets()
         self._watches = watches.Watches(self)
         self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
         self._signals = Signals(self)
         self._socket_files = unix_sockets.SocketFiles()
-        self._transports: dict[int, Any] = {}
         # What asyncio's own transports ask about themselves.
         self._selector: watches.Watches | None = self._watches
 
@@ -87,7 +88,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
             super().run_forever()
 
     def _run_once(self) -> None:
-        LoopCore._run_once(self)
+        SocketCalls._run_once(self)
         # What the last callbacks wrote goes out, even if the loop is never run again.
         # Answers stay for the next run.
         if not self._rings.has_events():
@@ -122,6 +123,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._driver.close()
         self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
         self._watches.close()
+        self._close_channels()
         self._signals.close()
 
     # -- readiness ----------------------------------------------------------------------
@@ -189,12 +191,27 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
-        transport.start(waiter)
+        if context is None:  # asyncio hands one over since 3.15
+            context = copy_context()
+        kept = self._take_kept(sock) if self._channels else None
+        transport = StreamTransport(self, sock, protocol, context, extra, server)
+        transport.start(waiter, kept)
         return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return datagram.make_transport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,
@@ -207,6 +224,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
         **tls_timeouts: Any,
     ) -> Any:
         return tls.make_transport(
@@ -219,20 +237,8 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
             server_hostname,
             extra,
             server,
+            context,
             tls_timeouts,
-        )
-
-    def _make_datagram_transport(
-        self,
-        sock: socket.socket,
-        protocol: Any,
-        address: Any = None,
-        waiter: Any = None,
-        extra: dict[str, Any] | None = None,
-    ) -> Any:
-        self._ensure_fd_no_transport(sock)
-        return selector_events._SelectorDatagramTransport(  # type: ignore[attr-defined]
-            self, sock, protocol, address, waiter, extra
         )
 
     def _make_read_pipe_transport(
@@ -248,6 +254,7 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> Any:
+        await self._settle_socket(sock)
         try:
             return await super()._create_connection_transport(sock, *args, **kwargs)  # type: ignore[misc]
         except BaseException:
@@ -298,12 +305,16 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: Any,
+        context: Context | None = None,
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
-        acceptor = servers.Acceptor(self, sock, protocol_factory, sslcontext, server, tls_timeouts)
+        acceptor = servers.Acceptor(
+            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context
+        )
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
+        self._take_kept_connections(sock, acceptor.take_over)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
@@ -322,70 +333,13 @@ class EventLoop(LoopCore, asyncio.BaseEventLoop):  # type: ignore[misc]
 
     # -- sockets and names ----------------------------------------------------------
 
-    def _check_socket(self, sock: socket.socket) -> None:
-        asyncio.base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
-        if self._debug and sock.gettimeout() != 0:
-            raise ValueError("the socket must be non-blocking")
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        return await sendfile.send_to_socket(self, sock, file, offset, count)
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
-        self._check_socket(sock)
-        data: bytes = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv", nbytes)
-        return data
-
-    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
-        self._check_socket(sock)
-        count: int = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv_into", buf)
-        return count
-
-    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
-        self._check_socket(sock)
-        answer: tuple[bytes, Any] = await sockets.call_when_ready(
-            self, sock, sockets.READABLE, "recvfrom", bufsize
-        )
-        return answer
-
-    async def sock_recvfrom_into(
-        self, sock: socket.socket, buf: Any, nbytes: int = 0
-    ) -> tuple[int, Any]:
-        self._check_socket(sock)
-        answer: tuple[int, Any] = await sockets.call_when_ready(
-            self, sock, sockets.READABLE, "recvfrom_into", buf, nbytes or len(buf)
-        )
-        return answer
-
-    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
-        self._check_socket(sock)
-        await sockets.send_all(self, sock, data)
-
-    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
-        self._check_socket(sock)
-        count: int = await sockets.call_when_ready(
-            self, sock, sockets.WRITABLE, "sendto", data, address
-        )
-        return count
-
-    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
-        self._check_socket(sock)
-        return await sockets.accept(self, sock)
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        self._check_socket(sock)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            resolved = await self._ensure_resolved(
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
-            )
-            address = resolved[0][4]
-        sockaddr = pack_sockaddr(sock.family, address)
-        if sockaddr is None or sock.type != socket.SOCK_STREAM:
-            await sockets.connect_by_readiness(self, sock, address)
-        else:
-            await sockets.connect(self, sock, address, sockaddr)
-
-    _sendfile_native = asyncio.SelectorEventLoop._sendfile_native  # type: ignore[attr-defined]
-    _sock_sendfile_native = asyncio.SelectorEventLoop._sock_sendfile_native  # type: ignore[attr-defined]
-    _sock_sendfile_native_impl = asyncio.SelectorEventLoop._sock_sendfile_native_impl  # type: ignore[attr-defined]
-    _sock_sendfile_update_filepos = asyncio.SelectorEventLoop._sock_sendfile_update_filepos  # type: ignore[attr-defined]
-    _sock_add_cancellation_callback = asyncio.SelectorEventLoop._sock_add_cancellation_callback  # type: ignore[attr-defined]
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        return await sendfile.send_to_transport(self, transp, file, offset, count)
 
     async def getaddrinfo(
         self,

@@ -11,7 +11,7 @@ import socket
 import sys
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from uringloop.driver import binding
@@ -52,6 +52,7 @@ class Acceptor(Operation):
     sslcontext     for TLS, else None
     server         asyncio's Server
     tls_timeouts   handshake and, from 3.11 on, shutdown timeout, in seconds or None
+    context        each connection gets a copy; None, before 3.15, is the caller's
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Acceptor(Operation):
         sslcontext: Any,
         server: Any,
         tls_timeouts: tuple[Any, ...],
+        context: Context | None,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -70,7 +72,7 @@ class Acceptor(Operation):
         self._sslcontext = sslcontext
         self._server = server
         self._tls_timeouts = dict(zip(_TLS_TIMEOUT_NAMES, tls_timeouts, strict=False))
-        self._context = copy_context()
+        self._context = copy_context() if context is None else context
         self._token = 0
         self._stopped = False
         self._exhausted = False
@@ -81,6 +83,10 @@ class Acceptor(Operation):
             return
         self._token = self._loop._in_flight.add(self)
         self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
+
+    def take_over(self, connection: tuple[socket.socket, Any]) -> None:
+        """Serves a connection that a cancelled sock_accept() had taken."""
+        self._accepted(connection[0].detach())
 
     def stop(self) -> None:
         """No connection is served from now on; one that is still answered is closed."""

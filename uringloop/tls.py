@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from asyncio import sslproto
+from contextvars import Context
 from typing import Any
 
 from uringloop.transports.stream import StreamTransport
@@ -19,18 +20,20 @@ def make_transport(
     server_hostname: str | None,
     extra: dict[str, Any] | None,
     server: Any,
+    context: Context | None,
     timeouts: dict[str, Any],
 ) -> Any:
     """The transport that encrypts: `protocol` is above it, a stream transport below.
 
     waiter     a Future that is answered when the handshake is done
+    context    what the protocol is called in; None is a copy of the caller's
     timeouts   as the running asyncio's SSLProtocol names them
     """
     loop._ensure_fd_no_transport(sock)
     tls = sslproto.SSLProtocol(
         loop, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
     )
-    loop._make_socket_transport(sock, tls, extra=extra, server=server)
+    loop._make_socket_transport(sock, tls, extra=extra, server=server, context=context)
     return tls._app_transport
 
 

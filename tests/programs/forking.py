@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from loops import make_loop
 
@@ -70,8 +70,12 @@ def expect_told(use: Callable[[], object]) -> None:
         raise AssertionError("nobody said anything")
 
 
-def check_told(error: RuntimeError) -> None:
+def check_told(error: RuntimeError, reports: Sequence[str] = ()) -> None:
     assert "fork" in str(error), error
+    if sys.version_info >= (3, 14):
+        # A task that forked finds by itself that no loop runs in its process any more.
+        reports = [report for report in reports if "is not the running loop" not in report]
+    assert not reports
     print("child: told")
 
 
@@ -130,10 +134,13 @@ def return_into_parents_loop() -> None:
     """The child returns from its callback as if nothing had happened."""
     parent_pid = os.getpid()
     loop = make_loop(KIND)
+    reports: list[str] = []
 
     def fork() -> None:
         if pid := os.fork():
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        else:
+            loop.set_exception_handler(lambda _, about: reports.append(str(about["exception"])))
 
     forks = iter([fork])
 
@@ -146,7 +153,7 @@ def return_into_parents_loop() -> None:
         if os.getpid() == parent_pid:
             raise
         told = error
-        end_child(lambda: check_told(told))
+        end_child(lambda: check_told(told, reports))
     loop.close()
     print("parent: echo")
 

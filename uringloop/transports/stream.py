@@ -47,8 +47,13 @@ class StreamTransport(ReceivingStream):
     _start_tls_compatible = True
     _sendfile_compatible = asyncio.constants._SendfileMode.TRY_NATIVE
 
-    def start(self, waiter: Any) -> None:
-        """Connects the protocol, soon; `waiter` is a Future told of it, or None."""
+    def start(self, waiter: Any, kept: Any = None) -> None:
+        """Connects the protocol, soon; `waiter` is a Future told of it, or None.
+
+        kept   what was received before: pieces of bytes, perhaps an exception; to be delivered
+        """
+        if kept:
+            self._backlog = kept
         self._core.call_soon(self._start, waiter, context=self._context)
 
     def _start(self, waiter: Any) -> None:
@@ -56,7 +61,9 @@ class StreamTransport(ReceivingStream):
         try:
             self._protocol.connection_made(self)
         finally:
-            if self._read_wanted:
+            if self._backlog is not None:
+                self._deliver_backlog()
+            elif self._read_wanted:
                 self._start_receiving()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
@@ -254,3 +261,27 @@ class StreamTransport(ReceivingStream):
 
     def _reset_empty_waiter(self) -> None:
         self._drained_waiter = None
+
+    # -- files ----------------------------------------------------------------------
+
+    @property
+    def _loop(self) -> Any:
+        """What asyncio's way to send a file without the kernel's help asks for."""
+        return self._core
+
+    def begin_file(self, operation: Any, token: int) -> None:
+        """A SENDFILE is this stream's one send, until end_file(); close() stops `operation`.
+
+        Before it, _make_empty_waiter() has seen to it that nothing is queued, nor will be.
+        """
+        self._sending_file = operation
+        self._send_token = token
+
+    def end_file(self) -> None:
+        """The kernel has no more to do with the file: what had to wait for that."""
+        self._sending_file = None
+        self._send_token = 0
+        if self._state == _LOST:
+            self._close_when_answered()
+        elif _OPEN < self._state < _CLOSING:
+            self._queue_emptied()

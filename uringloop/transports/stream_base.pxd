@@ -37,6 +37,7 @@ cdef class StreamBase(Operation):
     cdef uint64_t _send_token
     cdef object _sending
     cdef Py_ssize_t _sending_bytes
+    cdef object _sending_file
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter

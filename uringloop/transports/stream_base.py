@@ -84,6 +84,7 @@ class StreamBase(Operation):
         self._send_token = 0
         self._sending: Any = None
         self._sending_bytes = 0
+        self._sending_file: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
@@ -138,6 +139,8 @@ class StreamBase(Operation):
             return
         self._state = next_state(self._state, stream_state.CLOSE_ASKED)
         self._stop_receiving()
+        if self._sending_file is not None:
+            self._sending_file.stop()
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
             self._lose_connection()

@@ -11,9 +11,11 @@
  *   raised it, taken back. The kernel raises it for the calling thread only, and queues a
  *   blocked signal even where it is ignored.
  *
- *   Datagrams. Each is sent by its own sendmsg(2). sendmmsg(2) stops at the first error
- *   without telling which, and an error that is told only once (ECONNREFUSED, left by an
- *   earlier datagram's ICMP answer) is lost with it.
+ *   Datagrams. A request for each (linked, so that they keep their order) takes 2.5 to 4 us;
+ *   sendmsg(2) 3.2 us; sendmmsg(2) 2.7 us for 8 and 2.3 us for 64, over UDP on the loopback.
+ *   But sendmmsg(2) stops at the first error and tells it only in the next call; an error
+ *   that the kernel tells once (ECONNREFUSED, left on a connected socket by an earlier
+ *   datagram's ICMP answer) is lost there. So datagrams without a name go one by one.
  *
  *   read(2), write(2) and sendfile(2) heed O_NONBLOCK only, and have no flag of their own; so
  *   that is set around the call where it is not set already. It belongs to the open file:
@@ -33,7 +35,9 @@
 #include <unistd.h>
 
 enum {
-    WRITES_MAX = 16, /* system calls of one SEND in one try */
+    WRITES_MAX = 16,               /* system calls of one SEND in one try */
+    BATCH = 64,                    /* datagrams of one system call */
+    BATCHES_BYTES_MAX = 1024 * 1024, /* then the others have their share */
     SENDFILE_BYTES_MAX = 1024 * 1024,
     SENDFILES_MAX = 4,
 };
@@ -167,21 +171,55 @@ static bool is_no_socket(int error) {
     return error == EBADF || error == ENOTSOCK;
 }
 
-int64_t ul_call_sendmsg(struct ul_engine *engine, struct ul_operation *operation) {
-    for (;;) {
-        struct msghdr message;
-        struct iovec payload;
-        int64_t sent;
-        ul_sendmsg_describe(operation, &message, &payload);
-        engine->shared.counters.submissions++;
-        sent = sendmsg(operation->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && ul_is_not_now(errno))
-            return UL_STEP_WAITS;
-        if (sent < 0 && is_no_socket(errno) && !operation->done)
-            return -errno;
-        if (ul_sendmsg_advance(engine, operation, sent < 0 ? -errno : sent))
-            return (int64_t)operation->done;
+static bool has_name(const struct ul_operation *operation) {
+    return next_datagram(operation)->name;
+}
+
+/* The next datagrams for one system call: one without a name, or those with one. */
+static unsigned describe_batch(const struct ul_operation *operation, struct mmsghdr *messages,
+                               struct iovec *payloads) {
+    struct ul_operation each = *operation;
+    unsigned count = 0;
+    do {
+        ul_sendmsg_describe(&each, &messages[count].msg_hdr, &payloads[count]);
+        each.done++;
+        count++;
+    } while (count < BATCH && each.done < each.length && has_name(operation) && has_name(&each));
+    return count;
+}
+
+/* One system call. The bytes that were sent, or UL_STEP_WAITS, or -errno. */
+static int64_t send_batch(struct ul_engine *engine, struct ul_operation *operation) {
+    struct mmsghdr messages[BATCH];
+    struct iovec payloads[BATCH];
+    unsigned count = describe_batch(operation, messages, payloads);
+    int sent = sendmmsg(operation->fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+    int64_t bytes = 0;
+    engine->shared.counters.submissions++;
+    if (sent < 0 && ul_is_not_now(errno))
+        return UL_STEP_WAITS;
+    if (sent < 0 && is_no_socket(errno) && !operation->done)
+        return -errno;
+    if (sent < 0)
+        ul_sendmsg_advance(engine, operation, -errno);
+    for (int i = 0; i < sent; i++) {
+        bytes += messages[i].msg_len;
+        ul_sendmsg_advance(engine, operation, messages[i].msg_len);
     }
+    return bytes;
+}
+
+int64_t ul_call_sendmsg(struct ul_engine *engine, struct ul_operation *operation) {
+    int64_t bytes = 0;
+    while (operation->done < operation->length) {
+        int64_t result = send_batch(engine, operation);
+        if (result < 0)
+            return result;
+        bytes += result;
+        if (bytes >= BATCHES_BYTES_MAX && operation->done < operation->length)
+            return UL_STEP_PUT_OFF;
+    }
+    return (int64_t)operation->done;
 }
 
 /* Files. -------------------------------------------------------------------------------- */
