@@ -21,9 +21,9 @@ stop() {
 need_system() {
     missing=
     for program in gcc pkg-config python3 "$@"; do
-        command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+        command -v "$program" >/dev/null 2>&1 || missing="${missing:+$missing }$program"
     done
-    has_liburing || missing="$missing liburing-dev libc6-dev"
+    has_liburing || missing="${missing:+$missing }liburing-dev libc6-dev"
     [ -z "$missing" ] || install_packages "$missing"
     has_liburing || stop "liburing 2.3 or newer is needed; this distribution has an older one"
     PYTHON=$(real_python "${PYTHON:-python3}") || stop "python3 does not run"
@@ -87,15 +87,19 @@ install_packages() {
 
 # EXTRA is test or dev, as in pyproject.toml.
 need_venv() {
-    stamp="$3 $2 $("$2" -V) $(cksum <pyproject.toml)"
+    # The settings of tools, at the end of the file, install nothing.
+    stamp="$3 $2 $("$2" -V) $(sed '/^\[tool\./,$d' pyproject.toml | cksum)"
     [ "$(cat "$1/stamp-dependencies" 2>/dev/null)" != "$stamp" ] || return 0
     say "setting up $1 ($("$2" -V))"
     rm -rf "$1"
-    "$2" -m venv "$1" &&
-        pip_install "$1" --upgrade 'pip>=24' &&
-        pip_install "$1" 'setuptools>=77' 'cffi>=1.16' 'Cython>=3.1' &&
-        pip_install "$1" --no-build-isolation --editable ".[$3]" ||
+    if ! {
+        "$2" -m venv "$1" &&
+            pip_install "$1" --upgrade 'pip>=24' &&
+            pip_install "$1" 'setuptools>=77' 'cffi>=1.16' 'Cython>=3.1' &&
+            pip_install "$1" --no-build-isolation --editable ".[$3]"
+    }; then
         stop "$1 could not be set up"
+    fi
     source_stamp >"$1/stamp-build"
     printf '%s\n' "$stamp" >"$1/stamp-dependencies"
 }
@@ -103,7 +107,7 @@ need_venv() {
 pip_install() {
     venv=$1
     shift
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" </dev/null
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@" </dev/null
 }
 
 need_build() {

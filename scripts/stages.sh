@@ -12,6 +12,8 @@ started=$(date +%s)
 failed_stages=
 left_out=
 names=
+# One more than there are cores: tests also wait.
+workers=$(($(nproc) + 1))
 passed=0
 failed=0
 skipped=0
@@ -47,7 +49,7 @@ tests() {
     pure=
     [ "$rendering" = compiled ] || pure=1
     run "$name" env URINGLOOP_PURE="$pure" \
-        "$venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 "$@"
+        "$venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" --durations 15 "$@"
     count
 }
 
@@ -92,7 +94,7 @@ sanitized_tests() {
         ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         PYTHONMALLOC=malloc URINGLOOP_PURE=1 \
-        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 tests/driver
+        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" tests/driver
     count
 }
 

@@ -331,3 +331,33 @@ async def test_one_paused_connection_does_not_hold_up_the_others(loop: AbstractE
         paused.transport.resume_reading()
         await paused.protocol.received(6_000_000)
         await blocked
+
+
+async def test_is_reading_does_not_change_with_the_end_of_file(loop: AbstractEventLoop) -> None:
+    async with wire() as connection:
+        connection.protocol.keep_open = True
+        await in_thread(connection.peer.shutdown, socket.SHUT_WR)
+        await connection.protocol.ended
+        assert connection.transport.is_reading()
+
+
+async def test_a_protocol_is_not_paused_by_several_writes_that_the_socket_takes(
+    loop: AbstractEventLoop,
+) -> None:
+    async with wire(family="unix") as connection:
+        for _ in range(2):
+            connection.transport.write(bytes(40_000))
+        assert await in_thread(recv_exactly, connection.peer, 80_000) == bytes(80_000)
+        connection.transport.set_write_buffer_limits(high=0)
+        connection.transport.write(bytes(100))
+        connection.transport.writelines([bytes(100), bytes(40_000)])
+        assert await in_thread(recv_exactly, connection.peer, 40_200) == bytes(40_200)
+        assert connection.protocol.calls == ["made"]
+
+
+async def test_new_limits_do_not_pause_for_what_the_socket_takes(loop: AbstractEventLoop) -> None:
+    async with wire() as connection:
+        connection.transport.write(b"small")
+        connection.transport.set_write_buffer_limits(high=0)
+        assert await in_thread(recv_exactly, connection.peer, 5) == b"small"
+        assert connection.protocol.calls == ["made"]

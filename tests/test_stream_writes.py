@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import itertools
 import mmap
 import random
@@ -22,6 +23,7 @@ from peers import (
     numbered_bytes,
     recv_exactly,
     recv_until_eof,
+    turns,
     wire,
 )
 
@@ -303,8 +305,41 @@ async def test_writes_in_two_directions_at_once_do_not_block_each_other(
         assert await received == payload
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_write_after_write_eof_is_refused_for_ever(end: str, loop: AbstractEventLoop) -> None:
+    async with wire() as connection:
+        connection.transport.write_eof()
+        for act in (getattr(connection.transport, end), lambda: connection.protocol.lost):
+            with pytest.raises(RuntimeError, match=r"write_eof\(\)"):
+                connection.transport.write(b"")
+            pending = act()
+            if pending is not None:
+                await pending
+        with pytest.raises(RuntimeError, match=r"write_eof\(\)"):
+            connection.transport.write(b"late")
+
+
+async def test_write_eof_to_a_peer_that_answers_by_reset_ends_the_connection_not_the_loop(
+    loop: AbstractEventLoop,
+) -> None:
+    """A reset comes back while the last bytes are sent, and then nothing is left to shut:
+    ENOTCONN. asyncio raises it from write_eof(), ours tells connection_lost()."""
+    async with wire() as connection:
+        connection.protocol.keep_open = True
+        connection.peer.close()
+        await connection.protocol.ended
+        connection.transport.write(b"x")
+        with contextlib.suppress(OSError):
+            connection.transport.write_eof()
+        await turns(5)
+        connection.transport.abort()
+        lost = await connection.protocol.lost
+        assert lost is None or isinstance(lost, OSError)
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(sys.maxsize < 2**32, reason="needs a 64-bit address space")
+@pytest.mark.difference("huge_write")
 async def test_one_write_larger_than_any_system_call_takes_is_sent_whole(
     loop: AbstractEventLoop,
 ) -> None:

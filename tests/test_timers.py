@@ -33,6 +33,21 @@ def test_timers_fire_in_the_order_of_their_times(loop: AbstractEventLoop) -> Non
     assert fired == sorted(order)
 
 
+def test_a_timer_made_due_by_a_callback_waits_behind_what_was_called_soon(
+    loop: AbstractEventLoop,
+) -> None:
+    fired: list[str] = []
+
+    def schedule() -> None:
+        loop.call_soon(fired.append, "soon")
+        loop.call_at(loop.time() - 1, fired.append, "due")
+        loop.call_at(loop.time(), loop.stop)
+
+    loop.call_soon(schedule)
+    loop.run_forever()
+    assert fired == ["soon", "due"]
+
+
 def test_call_at_and_call_later_share_one_order(loop: AbstractEventLoop) -> None:
     fired: list[str] = []
     loop.call_later(0.010, fired.append, "later")

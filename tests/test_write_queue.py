@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from uringloop.write_queue import WriteQueue, exact_bytes
 
 
+def as_bytes(send: object) -> bytes:
+    return send if isinstance(send, bytes) else b"".join(send)  # type: ignore[call-overload]
+
+
 def drained(queue: WriteQueue) -> list[object]:
     """All that take() gives, one after the other."""
     sends = []
@@ -64,13 +68,19 @@ def test_a_cleared_queue_is_empty() -> None:
     assert queue.take() == b"more"
 
 
-@pytest.mark.parametrize(("size", "single"), [(10, True), (11, False)])
-def test_is_single_asks_for_one_piece_up_to_a_size(size: int, single: bool) -> None:
-    queue = WriteQueue()
-    queue.append(bytes(size))
-    assert queue.is_single(10) is single
-    queue.append(b"x")
-    assert queue.is_single(100) is False
+@pytest.mark.parametrize("sizes", [[30], [10, 20], [3000, 5000], [1, 40_000, 2]])
+def test_what_was_not_sent_goes_back_to_the_front(sizes: list[int]) -> None:
+    pieces = [bytes([65 + index]) * size for index, size in enumerate(sizes)]
+    for sent in {0, 1, sizes[0], sum(sizes) - 1, sum(sizes)}:
+        queue = WriteQueue()
+        for piece in pieces:
+            queue.append(piece)
+        taken = queue.take()
+        queue.append(b"later")
+        queue.put_back(taken, sent)
+        assert queue.queued_bytes == sum(sizes) - sent + 5
+        rest = b"".join(as_bytes(send) for send in drained(queue))
+        assert rest == (b"".join(pieces) + b"later")[sent:]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=20_000), max_size=30))
@@ -79,8 +89,7 @@ def test_nothing_is_lost_doubled_or_reordered(pieces: list[bytes]) -> None:
     for piece in pieces:
         queue.append(piece)
     assert queue.queued_bytes == sum(map(len, pieces))
-    sent = [send if isinstance(send, bytes) else b"".join(send) for send in drained(queue)]
-    assert b"".join(sent) == b"".join(pieces)
+    assert b"".join(map(as_bytes, drained(queue))) == b"".join(pieces)
 
 
 def test_exact_bytes_keeps_bytes_and_copies_everything_else() -> None:

@@ -28,6 +28,7 @@ cdef class LoopCore:
     cdef public InFlight _in_flight
     cdef list _batch
     cdef list _spare
+    cdef list _due
     cdef bint _dispatching
     cdef Py_ssize_t _batch_position
     cdef object _incoming
@@ -66,7 +67,7 @@ cdef class LoopCore:
     @cython.locals(handle=Handle, batch=list, position=Py_ssize_t)
     cdef object _run_batch(self)
 
-    @cython.locals(handle=Handle, batch=list)
+    @cython.locals(handle=Handle, batch=list, position=Py_ssize_t)
     cdef object _run_batch_timed(self)
 
     cpdef _flush_later(self, object stream)

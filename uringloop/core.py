@@ -63,6 +63,8 @@ class LoopCore:
         # The third list: always empty, used again and again.
         self._spare: list[Any] = []
         self._dispatching = False
+        # Timers that were due when the turn began: they run after its events.
+        self._due: list[Any] = []
         # What other threads added: moved to the ready queue once a turn.
         self._incoming: deque[Any] = deque()
         self._wake_sent = False
@@ -185,6 +187,9 @@ class LoopCore:
             self._engine_turn(self._wait_ns())
             if self._incoming:
                 self._collect_incoming()
+            # Before callbacks run: a timer that they make due waits for the next turn.
+            if self._scheduled:
+                self._collect_timers()
             if self._ready:
                 self._take_ready()
         self._run_batch()
@@ -212,7 +217,7 @@ class LoopCore:
 
     def _wait_ns(self) -> int:
         """How long the engine may wait: nanoseconds, 0 for not at all, -1 for ever."""
-        if self._ready or self._incoming or self._stopping:
+        if self._ready or self._due or self._incoming or self._stopping:
             return 0
         if not self._scheduled:
             return -1
@@ -246,8 +251,9 @@ class LoopCore:
         complete = False
         try:
             self._dispatch_events()
-            if self._scheduled:
-                self._collect_timers()
+            if self._due:
+                self._ready.extend(self._due)
+                self._due.clear()
             complete = True
         finally:
             self._dispatching = False
@@ -282,7 +288,7 @@ class LoopCore:
                 break
             heapq.heappop(scheduled)
             timer._scheduled = False
-            self._ready.append(timer)
+            self._due.append(timer)
 
     def _drop_cancelled_timers(self) -> None:
         """Frees cancelled timers: all when they are many, else those in front."""
@@ -330,8 +336,10 @@ class LoopCore:
         """Debug mode's way: slow callbacks are logged."""
         batch = self._batch
         while self._batch_position < len(batch):
-            handle = batch[self._batch_position]
-            self._batch_position += 1
+            position = self._batch_position
+            handle = batch[position]
+            batch[position] = None
+            self._batch_position = position + 1
             if handle._cancelled:
                 continue
             self._current_handle = handle
@@ -349,6 +357,7 @@ class LoopCore:
         """The loop is closed: nothing that was waiting will run."""
         self._batch.clear()
         self._batch_position = 0
+        self._due.clear()
         self._incoming.clear()
         self._flushing.clear()
 

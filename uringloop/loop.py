@@ -250,10 +250,54 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     # -- sockets and names ----------------------------------------------------------
 
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+    def _check_socket(self, sock: socket.socket) -> None:
         asyncio.base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
+
+    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+        self._check_socket(sock)
+        data: bytes = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv", nbytes)
+        return data
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        self._check_socket(sock)
+        count: int = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv_into", buf)
+        return count
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        self._check_socket(sock)
+        answer: tuple[bytes, Any] = await sockets.call_when_ready(
+            self, sock, sockets.READABLE, "recvfrom", bufsize
+        )
+        return answer
+
+    async def sock_recvfrom_into(
+        self, sock: socket.socket, buf: Any, nbytes: int = 0
+    ) -> tuple[int, Any]:
+        self._check_socket(sock)
+        answer: tuple[int, Any] = await sockets.call_when_ready(
+            self, sock, sockets.READABLE, "recvfrom_into", buf, nbytes or len(buf)
+        )
+        return answer
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        self._check_socket(sock)
+        await sockets.send_all(self, sock, data)
+
+    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
+        self._check_socket(sock)
+        count: int = await sockets.call_when_ready(
+            self, sock, sockets.WRITABLE, "sendto", data, address
+        )
+        return count
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        self._check_socket(sock)
+        return await sockets.accept(self, sock)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        self._check_socket(sock)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             resolved = await self._ensure_resolved(
                 address, family=sock.family, type=sock.type, proto=sock.proto, loop=self

@@ -34,6 +34,9 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     returns   what `main` returns
     raises    what `main` raises; RuntimeError when a loop is running in this thread
     """
+    if asyncio._get_running_loop() is not None:
+        main.close()
+        raise RuntimeError("uringloop.run() cannot be called from a running event loop")
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
             return runner.run(main)
@@ -42,9 +45,6 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
 
 def _run_before_runner(main: Coroutine[Any, Any, _T], debug: bool | None) -> _T:
     """What asyncio.run of Python 3.10 does, for another loop."""
-    if asyncio._get_running_loop() is not None:
-        main.close()
-        raise RuntimeError("run() cannot be called from a running event loop")
     if not asyncio.iscoroutine(main):
         raise ValueError(f"a coroutine was expected, got {main!r}")
     loop = new_event_loop()

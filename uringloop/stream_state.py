@@ -7,8 +7,9 @@ in the caller. Pure: no I/O, no loop.
     FINISHING ------ write_eof() was asked, bytes are still queued
     HALF_CLOSED ---- the sending side is shut
     DRAINING ------- close() was asked, bytes are still queued
-    CLOSING -------- nothing more to send; waiting for the kernel's last answers
-    CLOSED --------- connection_lost() is scheduled, or has been called
+    CLOSING -------- nothing more to send; connection_lost() is scheduled
+    LOST ----------- connection_lost() was called; waiting for the kernel's last answers
+    CLOSED --------- the socket is closed
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ FINISHING = 1
 HALF_CLOSED = 2
 DRAINING = 3
 CLOSING = 4
-CLOSED = 5
+LOST = 5
+CLOSED = 6
 
-STATE_NAMES = ("open", "finishing", "half-closed", "draining", "closing", "closed")
+STATE_NAMES = ("open", "finishing", "half-closed", "draining", "closing", "lost", "closed")
 
 EOF_ASKED = "write_eof"
 CLOSE_ASKED = "close"
 QUEUE_EMPTY = "queue empty"
 FAILED = "failed"  # a fatal error, or abort()
+LOSS_TOLD = "connection_lost"
 ANSWERED = "answered"  # nothing of this stream is with the kernel any more
 
 _NEXT = {
@@ -39,7 +42,8 @@ _NEXT = {
     (HALF_CLOSED, FAILED): CLOSING,
     (DRAINING, QUEUE_EMPTY): CLOSING,
     (DRAINING, FAILED): CLOSING,
-    (CLOSING, ANSWERED): CLOSED,
+    (CLOSING, LOSS_TOLD): LOST,
+    (LOST, ANSWERED): CLOSED,
 }
 
 

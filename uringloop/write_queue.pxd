@@ -15,10 +15,12 @@ cdef class WriteQueue:
 
     cpdef append(self, bytes data)
     cpdef clear(self)
-    cpdef bint is_single(self, Py_ssize_t size_max)
 
     @cython.locals(pieces=list, count=Py_ssize_t, taken_bytes=Py_ssize_t, joined=bint)
     cpdef object take(self)
 
     @cython.locals(taken=list, piece=bytes)
     cdef object _take_vector(self)
+
+    @cython.locals(pieces=list, rest=list, piece=bytes, size=Py_ssize_t)
+    cpdef put_back(self, object taken, Py_ssize_t sent_bytes)

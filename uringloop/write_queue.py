@@ -52,10 +52,6 @@ class WriteQueue:
         self._pieces = []
         self.queued_bytes = 0
 
-    def is_single(self, size_max: int) -> bool:
-        """Whether there is just one piece, of at most `size_max` bytes."""
-        return len(self._pieces) == 1 and self.queued_bytes <= size_max
-
     def take(self) -> Any:
         """Takes what the next send should carry: a bytes object, or a list of them."""
         pieces = self._pieces
@@ -77,3 +73,18 @@ class WriteQueue:
         for piece in taken:
             self.queued_bytes -= len(piece)
         return taken
+
+    def put_back(self, taken: Any, sent_bytes: int) -> None:
+        """Puts what take() gave back to the front, but for its first `sent_bytes`."""
+        pieces = [taken] if type(taken) is bytes else taken
+        rest = []
+        for piece in pieces:
+            size = len(piece)
+            if sent_bytes >= size:
+                sent_bytes -= size
+                continue
+            rest.append(piece[sent_bytes:] if sent_bytes else piece)
+            self.queued_bytes += size - sent_bytes
+            sent_bytes = 0
+        rest.extend(self._pieces)
+        self._pieces = rest

@@ -180,6 +180,9 @@ TESTS = {
         "test_futures.*.test_future_del_collect",
         "test_tasks.*.test_task_del_collect",
     ),
+    "puts a Handle of CPython's through the private _add_callback, to find it in _ready": (
+        "test_base_events.BaseEventLoopTests.test__add_callback_handle",
+    ),
     "calls the abstract methods of BaseEventLoop; ours are not abstract": (
         "test_base_events.BaseEventLoopTests.test_not_implemented",
     ),

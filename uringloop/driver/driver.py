@@ -46,6 +46,7 @@ class Driver:
         self.in_flight = InFlight()
         self.rings = Rings()
         self._engine = ffi.NULL
+        self._waking = threading.Lock()
         self._open()
         self._thread: int | None = None
         _drivers.add(self)
@@ -92,6 +93,8 @@ class Driver:
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
         assert not len(self.in_flight), "operations in flight cannot move to another thread"
+        with self._waking:
+            self._wake_fd = -1
         lib.ul_close(self._engine)
         self._engine = ffi.NULL
         self._open()
@@ -99,8 +102,11 @@ class Driver:
 
     def wake_from_any_thread(self) -> None:
         """Ends the engine's wait; nothing once closed."""
-        if self._wake_fd >= 0:
-            os.eventfd_write(self._wake_fd, 1)
+        # Under the lock, so that close() cannot free the number, and somebody else get it,
+        # between the look and the write.
+        with self._waking:
+            if self._wake_fd >= 0:
+                os.eventfd_write(self._wake_fd, 1)
 
     def state(self) -> DriverState:
         """What the engine holds and counted; zeros once closed."""
@@ -115,7 +121,8 @@ class Driver:
         """Stops everything in flight, without events, and frees the engine."""
         engine = self._engine
         self._engine = ffi.NULL
-        self._wake_fd = -1
+        with self._waking:
+            self._wake_fd = -1
         self.rings.unbind()
         if engine != ffi.NULL:
             lib.ul_close(engine)
@@ -125,6 +132,8 @@ class Driver:
 
     def abandon(self) -> None:
         """In the child of a fork: the ring stays the parent's."""
+        # Another thread may have held the lock when the process forked.
+        self._waking = threading.Lock()
         self._wake_fd = -1
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)

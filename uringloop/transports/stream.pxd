@@ -12,9 +12,9 @@ cdef uint32_t _LAZY
 
 cdef int _OPEN
 cdef int _FINISHING
-cdef int _HALF_CLOSED
 cdef int _DRAINING
 cdef int _CLOSING
+cdef int _LOST
 
 cdef Py_ssize_t _DIRECT_BYTES_MAX
 cdef int _SILENT_WRITES
@@ -35,4 +35,5 @@ cdef class StreamTransport(ReceivingStream):
     cdef object _start_vector(self, list pieces)
     cdef object _send_completed(self, int64_t result)
     cdef object _queue_emptied(self)
+    cdef object _pause_unless_sent(self)
     cdef object _pause_protocol_if_full(self)

@@ -28,9 +28,9 @@ _LAZY = binding.UL_LAZY
 
 _OPEN = stream_state.OPEN
 _FINISHING = stream_state.FINISHING
-_HALF_CLOSED = stream_state.HALF_CLOSED
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
+_LOST = stream_state.LOST
 
 # A write that would cross the high-water mark is offered to the kernel at once, up to this
 # size: the protocol is only asked to pause when the socket really is full, as in asyncio.
@@ -65,11 +65,11 @@ class StreamTransport(ReceivingStream):
         if opcode == _SEND:
             self._send_token = 0
             self._send_completed(result)
-            return
-        if not more:
-            self._recv_token = 0
-        self._recv_completed(rings, result)
-        if self._state == _CLOSING:
+        else:
+            if not more:
+                self._recv_token = 0
+            self._recv_completed(rings, result)
+        if self._state == _LOST:
             self._close_when_answered()
 
     def can_write_eof(self) -> bool:
@@ -80,7 +80,7 @@ class StreamTransport(ReceivingStream):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high_bytes, self._low_bytes = flow_control.write_limits(high, low)
-        self._pause_protocol_if_full()
+        self._pause_unless_sent()
 
     def write(self, data: Any) -> None:
         if type(data) is not bytes:
@@ -95,8 +95,7 @@ class StreamTransport(ReceivingStream):
             self._will_flush = True
             self._core._flush_later(self)
         if self._queue.queued_bytes + self._sending_bytes > self._high_bytes:
-            self._send_directly()
-            self._pause_protocol_if_full()
+            self._pause_unless_sent()
 
     def writelines(self, list_of_data: Any) -> None:
         pieces = [exact_bytes(data) for data in list_of_data]
@@ -108,14 +107,14 @@ class StreamTransport(ReceivingStream):
         if self._queue.queued_bytes and not self._will_flush:
             self._will_flush = True
             self._core._flush_later(self)
-        self._pause_protocol_if_full()
+        self._pause_unless_sent()
 
     def _may_write(self) -> bool:
         """Looks closer when writing is not simply open: raises, warns, or lets it be."""
+        if self._eof_asked:
+            raise RuntimeError("Cannot call write() after write_eof()")
         if self._drained_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if self._state in (_FINISHING, _HALF_CLOSED):
-            raise RuntimeError("Cannot call write() after write_eof()")
         if self._state == _DRAINING:
             return True
         if self._lost_writes >= _SILENT_WRITES:
@@ -126,25 +125,33 @@ class StreamTransport(ReceivingStream):
     def write_eof(self) -> None:
         if self._state != _OPEN:
             return
+        self._eof_asked = True
         self._state = next_state(self._state, stream_state.EOF_ASKED)
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._queue_emptied()
 
+    def _pause_unless_sent(self) -> None:
+        """Past the high-water mark: asks the protocol to pause, if the socket really is full."""
+        if self._protocol_paused or self.get_write_buffer_size() <= self._high_bytes:
+            return
+        if self._state == _OPEN and self._drained_waiter is None:
+            self._send_directly()
+        self._pause_protocol_if_full()
+
     def _send_directly(self) -> None:
-        """Offers the queue's only piece to the socket now, before the protocol must pause."""
+        """Offers what is queued to the socket now."""
         queue = self._queue
-        if self._send_token or not queue.is_single(_DIRECT_BYTES_MAX):
+        if self._send_token or queue.queued_bytes > _DIRECT_BYTES_MAX:
             return
         data = queue.take()
         try:
-            sent = self._sock.send(data)
+            sent = self._sock.send(data) if type(data) is bytes else self._sock.sendmsg(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self._fatal_error(error, "Fatal write error on socket transport")
             return
-        if sent < len(data):
-            queue.append(data[sent:] if sent else data)
+        queue.put_back(data, sent)
 
     def flush(self) -> None:
         """Stages one SEND for all that is queued; the core calls it before the engine turn."""
@@ -191,8 +198,7 @@ class StreamTransport(ReceivingStream):
     def _send_completed(self, result: int) -> None:
         self._sending = None
         self._sending_bytes = 0
-        if self._state == _CLOSING:
-            self._close_when_answered()
+        if self._state >= _CLOSING:
             return
         if result < 0:
             error = exception_of("send", result)
@@ -205,7 +211,10 @@ class StreamTransport(ReceivingStream):
                 self._will_flush = True
                 self._core._flush_later(self)
         elif self._state != _OPEN or self._drained_waiter is not None:
-            self._queue_emptied()
+            try:
+                self._queue_emptied()
+            except OSError as error:  # shutdown: the answer to our last bytes was a reset
+                self._fatal_error(error, "Fatal write error on socket transport")
 
     def _queue_emptied(self) -> None:
         """All is with the kernel: what had to wait for that."""
@@ -216,7 +225,7 @@ class StreamTransport(ReceivingStream):
             self._sock.shutdown(socket.SHUT_WR)
         elif self._state == _DRAINING:
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
-            self._close_when_answered()
+            self._lose_connection()
 
     # -- flow control ---------------------------------------------------------------
 

@@ -12,6 +12,7 @@ cdef uint32_t _CANCEL
 cdef int _OPEN
 cdef int _DRAINING
 cdef int _CLOSING
+cdef int _LOST
 
 
 cdef class StreamBase(Operation):
@@ -25,6 +26,7 @@ cdef class StreamBase(Operation):
     cdef int _state
     cdef object _loss
     cdef int _lost_writes
+    cdef bint _eof_asked
 
     cdef uint64_t _recv_token
     cdef bint _recv_cancelled
@@ -50,5 +52,6 @@ cdef class StreamBase(Operation):
     cpdef get_write_buffer_size(self)
     cdef object _fatal_error(self, object error, str message)
     cpdef _force_close(self, object error)
+    cdef object _lose_connection(self)
     cdef object _close_when_answered(self)
     cdef object _release(self)

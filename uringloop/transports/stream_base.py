@@ -4,8 +4,8 @@ Not a transport by itself: receiving.ReceivingStream adds reading, stream.Stream
 
 Ownership: bytes handed to SEND are kept in `_sending` until its final event. The socket is
 closed when nothing of the transport is with the kernel any more: closing a descriptor would
-not stop what is in flight, and the peer would see no end of file. So close() cancels, and
-connection_lost() follows the last answer.
+not stop what is in flight, and the peer would see no end of file. So close() cancels; the
+protocol is told when asyncio would tell it, and the socket is closed after the last answer.
 
 Compiled by Cython together with stream_base.pxd.
 """
@@ -31,6 +31,7 @@ _CANCEL = binding.UL_OP_CANCEL
 _OPEN = stream_state.OPEN
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
+_LOST = stream_state.LOST
 
 
 class TransportFace(asyncio.transports._FlowControlMixin, asyncio.Transport):
@@ -72,6 +73,7 @@ class StreamBase(Operation):
         self._state = _OPEN
         self._loss: Any = None
         self._lost_writes = 1
+        self._eof_asked = False  # remembered beyond close(): write() answers it for ever
 
         self._recv_token = 0
         self._recv_cancelled = False
@@ -104,7 +106,8 @@ class StreamBase(Operation):
         else:
             info.append(f"fd={self._sock_fd}")
             info.append(STATE_NAMES[self._state])
-        info.append(f"read={'reading' if self.is_reading() else 'idle'}")
+        reads = self.is_reading() and not self._read_ended
+        info.append(f"read={'reading' if reads else 'idle'}")
         info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
         return f"<{' '.join(info)}>"
 
@@ -137,7 +140,7 @@ class StreamBase(Operation):
         self._stop_receiving()
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
-            self._close_when_answered()
+            self._lose_connection()
 
     def abort(self) -> None:
         self._force_close(None)
@@ -148,7 +151,7 @@ class StreamBase(Operation):
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._recv_token, 0)
 
     def is_reading(self) -> bool:
-        return self._state < _DRAINING and self._read_wanted and not self._read_ended
+        return self._state < _DRAINING and self._read_wanted
 
     def get_write_buffer_size(self) -> int:
         return self._queue.queued_bytes + self._sending_bytes
@@ -178,13 +181,10 @@ class StreamBase(Operation):
         self._stop_receiving()
         if self._send_token:
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._send_token, 0)
-        self._close_when_answered()
+        self._lose_connection()
 
-    def _close_when_answered(self) -> None:
-        """Ends the transport once nothing of it is with the kernel."""
-        if self._recv_token or self._send_token:
-            return
-        self._state = next_state(self._state, stream_state.ANSWERED)
+    def _lose_connection(self) -> None:
+        """Has the protocol told soon, as asyncio does, whatever the kernel still holds."""
         self._core.call_soon(self._connection_lost, context=self._context)
 
     def _connection_lost(self) -> None:
@@ -194,19 +194,29 @@ class StreamBase(Operation):
         try:
             self._protocol.connection_lost(self._loss)
         finally:
+            self._state = next_state(self._state, stream_state.LOSS_TOLD)
             self._release()
+            self._close_when_answered()
+
+    def _close_when_answered(self) -> None:
+        """Closes the socket once nothing of it is with the kernel."""
+        if self._recv_token or self._send_token:
+            return
+        self._state = next_state(self._state, stream_state.ANSWERED)
+        self._sock.close()
+        self._sock = None
 
     def abandoned(self) -> None:
         self._recv_token = 0
         self._send_token = 0
         self._sending = None
+        if self._state == _LOST:
+            self._close_when_answered()
 
     def _release(self) -> None:
-        """Closes the socket and lets go of everything."""
+        """Lets go of everything but the socket."""
         if self._core._transports.get(self._sock_fd) is self:
             del self._core._transports[self._sock_fd]
-        self._sock.close()
-        self._sock = None
         self._protocol = None
         self._told_to_pause = None
         self._backlog = None
