@@ -21,16 +21,20 @@ MODULE = "uringloop.driver._engine"
 ENGINE = Path("uringloop/driver/engine")
 SOURCES = [
     "engine.c",
+    "calls.c",
     "epoll.c",
     "epoll_operations.c",
+    "epoll_messages.c",
+    "epoll_wait.c",
     "uring.c",
+    "steps.c",
     "ring.c",
     "requests.c",
     "buffers.c",
     "lifetime.c",
     "probe.c",
 ]
-HEADERS = ["engine.h", "internal.h", "uring.h", "epoll.h"]
+HEADERS = ["engine.h", "internal.h", "calls.h", "uring.h", "epoll.h"]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
 C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]

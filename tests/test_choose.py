@@ -72,6 +72,7 @@ def test_what_cannot_do_without_a_switched_off_feature_goes_with_it() -> None:
         "buffer_ring",
         "incremental_buffers",
         "multishot_recv",
+        "multishot_recvmsg",
         "single_issuer",
         "defer_taskrun",
     }

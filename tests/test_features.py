@@ -17,6 +17,7 @@ FEATURES = [
     "incremental_buffers",
     "multishot_recv",
     "multishot_accept",
+    "multishot_recvmsg",
 ]
 
 

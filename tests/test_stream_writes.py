@@ -40,7 +40,7 @@ async def test_write_takes_bytes_like_objects(kind: Any, loop: AbstractEventLoop
 @pytest.mark.parametrize("value", ["text", 42, None, [b"x"], array.array("b", [1])], ids=repr)
 async def test_write_refuses_everything_else(value: Any, loop: AbstractEventLoop) -> None:
     async with wire() as connection:
-        with pytest.raises(TypeError, match="data argument must be a bytes-like object"):
+        with pytest.raises(TypeError, match=r"data argument must be a bytes(-like|, .*) object"):
             connection.transport.write(value)
         assert not connection.transport.is_closing()
 

@@ -20,6 +20,7 @@ MOCKED_SIGNAL = "mocks the module signal inside asyncio.unix_events; ours is ano
 MOCKED_SOCKET = "connects a mock in the place of a socket; our engine asks the kernel by descriptor"
 STEERED_CLOCK = "steers the clock of TestLoop, a loop of CPython's test-suite"
 SELECTOR_SENDFILE = "calls BaseSelectorEventLoop's private sendfile and looks into its selector"
+MOCKED_OS = "mocks the module os inside asyncio.unix_events; our sendfile is another module"
 ACCEPT_PARTS = "calls BaseSelectorEventLoop's private _accept_connection or _start_serving"
 ITS_OWN_LOOP = "makes a loop of CPython's by name, or in another process"
 CHILD_WATCHER = "about child watchers, which our loop does not use"
@@ -141,6 +142,9 @@ TESTS = {
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_exception",
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_first_call",
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_next_call",
+    ),
+    MOCKED_OS: (
+        "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",
     ),
     STEERED_CLOCK: (
         "test_queues.QueueBasicTests.test_maxsize",

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from uringloop.driver._engine import ffi, lib
 
-from .engine_harness import LIMIT_S, TINY, Engine, open_descriptors
+from .engine_harness import HOSTS, LIMIT_S, TINY, Engine, open_descriptors
 
 FEATURES = [
     "single_issuer",
@@ -31,6 +31,7 @@ FEATURES = [
     "incremental_buffers",
     "multishot_recv",
     "multishot_accept",
+    "multishot_recvmsg",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {
@@ -212,4 +213,39 @@ def tcp_pair(
     peer = new_client(listener)
     ours = resources.enter_context(listener.accept()[0])
     ours.setblocking(False)
+    return ours, peer
+
+
+@pytest.fixture
+def new_socket(resources):
+    """A bound datagram socket, not blocking; of the Unix family unbound without `name`."""
+
+    def factory(family=socket.AF_INET, name=None, buffer_bytes=1 << 21):
+        sock = resources.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        sock.setblocking(False)
+        if family in HOSTS:
+            sock.bind((HOSTS[family], 0))
+        elif name is not None:
+            sock.bind(name)
+        return sock
+
+    return factory
+
+
+@pytest.fixture
+def udp_pair(new_socket):
+    """Two UDP sockets of the loopback, not connected."""
+    return new_socket(), new_socket()
+
+
+@pytest.fixture
+def message_pair(resources):
+    """Two connected Unix sockets whose messages have borders; ours does not block."""
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in (ours, peer):
+        resources.enter_context(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 21)
+    ours.setblocking(False)
+    peer.settimeout(LIMIT_S)
     return ours, peer

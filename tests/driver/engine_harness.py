@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from uringloop.driver._engine import ffi, lib
 
+HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 LIMIT_S = 10.0  # for whatever a test waits for
 TINY = {
     "sq_entries": 4,
@@ -28,8 +29,21 @@ TINY = {
     "event_capacity": 8,
     "buffer_count": 2,
     "buffer_bytes": 4096,
+    "message_count": 2,
 }
 GENERATIONS = 1 << 24
+UNTOUCHED = -(1 << 40)  # the result of a datagram that the engine has not dealt with
+LEAST_RESULT_OF_MORE = {lib.UL_OP_ACCEPT: 0, lib.UL_OP_RECV: 1, lib.UL_OP_RECVMSG: 0}
+
+
+class Header(NamedTuple):
+    """The struct ul_message before a payload."""
+
+    name: bytes
+    name_length: int
+    control_length: int
+    payload_length: int
+    flags: int
 
 
 class Event(NamedTuple):
@@ -41,16 +55,21 @@ class Event(NamedTuple):
     is_final: bool
     opcode: int
     data: bytes
+    header: Header | None
 
 
 class Operation:
     """One command and what was answered to it, in order."""
 
-    def __init__(self, token: int, opcode: int, memory: tuple[Any, ...]) -> None:
+    def __init__(
+        self, token: int, opcode: int, memory: tuple[Any, ...], is_once: bool = False
+    ) -> None:
         self.token = token
         self.opcode = opcode
         self.memory = memory  # belongs to the engine until the final event
+        self.is_once = is_once  # asked for one event, the final one
         self.events: list[Event] = []
+        self.sent: list[int] = []  # SENDMSG: the result of each datagram, once it ended
 
     @property
     def is_done(self) -> bool:
@@ -73,6 +92,18 @@ class Operation:
     @property
     def data(self) -> bytes:
         return b"".join(event.data for event in self.events)
+
+    @property
+    def messages(self) -> list[bytes]:
+        """The payloads of RECVMSG."""
+        return [event.data for event in self.events if event.header]
+
+    def release(self) -> None:
+        """After the final event: the memory is the caller's again."""
+        if self.opcode == lib.UL_OP_SENDMSG and self.memory:
+            array, payloads, _ = self.memory
+            self.sent = [raw.result for raw, _ in zip(array, payloads, strict=False)]
+        self.memory = ()
 
     def __repr__(self) -> str:
         return f"<operation {self.opcode} token {self.token:#x}, {len(self.events)} events>"
@@ -99,7 +130,8 @@ class Engine:
     def stage(
         self, opcode: int, fd: int = -1, *, memory: tuple[Any, ...] = (), **fields: int
     ) -> Operation:
-        operation = Operation(self._new_token(), opcode, memory)
+        is_once = bool(fields.get("flags", 0) & lib.UL_ONCE)
+        operation = Operation(self._new_token(), opcode, memory, is_once)
         self.operations[operation.token] = operation
         self.write_command(token=operation.token, opcode=opcode, fd=fd, **fields)
         return operation
@@ -125,8 +157,44 @@ class Engine:
     def accept(self, fd: int) -> Operation:
         return self.stage(lib.UL_OP_ACCEPT, fd)
 
-    def receive(self, fd: int) -> Operation:
-        return self.stage(lib.UL_OP_RECV, fd)
+    def accept_one(self, fd: int, name: Any = None) -> Operation:
+        """`name`: a struct ul_name to be filled, which the caller keeps; None: not wanted."""
+        address = 0 if name is None else address_of(name)
+        return self.stage(lib.UL_OP_ACCEPT, fd, flags=lib.UL_ONCE, address=address)
+
+    def receive(self, fd: int, flags: int = 0) -> Operation:
+        return self.stage(lib.UL_OP_RECV, fd, flags=flags)
+
+    def receive_one(self, fd: int, length: int = 65_536, flags: int = 0) -> Operation:
+        return self.stage(lib.UL_OP_RECV, fd, length=length, flags=flags | lib.UL_ONCE)
+
+    def receive_messages(self, fd: int, length: int = 0, flags: int = 0) -> Operation:
+        return self.stage(lib.UL_OP_RECVMSG, fd, length=length, flags=flags)
+
+    def send_messages(self, fd: int, datagrams: Iterable[tuple[Any, bytes | None]]) -> Operation:
+        """`datagrams`: payloads and the sockaddr of each receiver, None where connected."""
+        pairs = list(datagrams)
+        payloads = [ffi.from_buffer(payload) for payload, _ in pairs]
+        names = [name and ul_name(name) for _, name in pairs]
+        array = ffi.new("struct ul_datagram[]", len(pairs) or 1)
+        for raw, payload, name in zip(array, payloads, names, strict=False):
+            raw.address, raw.length = address_of(payload), len(payload)
+            raw.name = address_of(name) if name else 0
+            raw.result = UNTOUCHED
+        return self.stage(
+            lib.UL_OP_SENDMSG,
+            fd,
+            memory=(array, payloads, names),
+            address=address_of(array),
+            length=len(pairs),
+        )
+
+    def send_file(
+        self, fd: int, file: int, offset: int = 0, length: int = 1 << 62, flags: int = 0
+    ) -> Operation:
+        return self.stage(
+            lib.UL_OP_SENDFILE, fd, argument=file, address=offset, length=length, flags=flags
+        )
 
     def send(self, fd: int, data: Any, flags: int = 0) -> Operation:
         view = ffi.from_buffer(data)
@@ -139,7 +207,7 @@ class Engine:
             flags=flags,
         )
 
-    def send_vectored(self, fd: int, pieces: Iterable[Any]) -> Operation:
+    def send_vectored(self, fd: int, pieces: Iterable[Any], flags: int = 0) -> Operation:
         views = [ffi.from_buffer(piece) for piece in pieces]
         # struct iovec: base and length, each as wide as a pointer
         iovecs = ffi.new("uintptr_t[]", 2 * len(views) or 1)
@@ -151,7 +219,7 @@ class Engine:
             memory=(iovecs, views),
             length=len(views),
             address=address_of(iovecs),
-            flags=lib.UL_VECTORED,
+            flags=lib.UL_VECTORED | flags,
         )
 
     def connect(self, fd: int, address: bytes | bytearray) -> Operation:
@@ -251,16 +319,15 @@ class Engine:
         operation = self.operations.get(raw.token)
         assert operation is not None, f"an event for no operation: {raw.token:#x} {raw.result}"
         assert raw.opcode == operation.opcode
-        data = b""
         if not is_final:
-            assert raw.opcode in (lib.UL_OP_ACCEPT, lib.UL_OP_RECV)
-            assert raw.result >= (1 if raw.opcode == lib.UL_OP_RECV else 0)
-        if not is_final and raw.opcode == lib.UL_OP_RECV:
-            data = bytes(ffi.buffer(ffi.cast("char *", raw.address), raw.result))
-        event = Event(raw.token, raw.result, raw.address, is_final, raw.opcode, data)
+            assert raw.opcode in LEAST_RESULT_OF_MORE
+            assert raw.result >= LEAST_RESULT_OF_MORE[raw.opcode]
+            assert not operation.is_once
+        data, header = received(raw)
+        event = Event(raw.token, raw.result, raw.address, is_final, raw.opcode, data, header)
         operation.events.append(event)
         if is_final:
-            operation.memory = ()
+            operation.release()
             del self.operations[raw.token]
             self._free_slots.append(raw.token & 0xFFFFFFFF)
         return event
@@ -270,14 +337,55 @@ def address_of(view: Any) -> int:
     return int(ffi.cast("uintptr_t", view))
 
 
+def received(raw: Any) -> tuple[bytes, Header | None]:
+    """The bytes that an event names, and what is told about them."""
+    is_message = raw.opcode == lib.UL_OP_RECVMSG and raw.result >= 0
+    if not is_message and not (raw.opcode == lib.UL_OP_RECV and raw.result > 0):
+        return b"", None
+    assert raw.address
+    data = bytes(ffi.buffer(ffi.cast("char *", raw.address), raw.result))
+    if not is_message:
+        return data, None
+    found = ffi.cast("struct ul_message *", raw.address - lib.UL_MESSAGE_HEADER)
+    name = bytes(ffi.buffer(found.name))[: found.name_length]
+    told = (found.name_length, found.control_length, found.payload_length, found.flags)
+    return data, Header(name, *told)
+
+
+def ul_name(address: bytes) -> Any:
+    """A struct ul_name of this sockaddr."""
+    name = ffi.new("struct ul_name *")
+    name.length = len(address)
+    ffi.memmove(name.bytes, address, len(address))
+    return name
+
+
+def name_of(name: Any) -> bytes:
+    return bytes(ffi.buffer(name.bytes))[: name.length]
+
+
 def sockaddr(address: Any) -> bytes:
-    """The struct sockaddr of a Python address: a path, (IPv4, port) or (IPv6, port, ...)."""
+    """The struct sockaddr of a Python address: a path, an abstract name (b"\\0..."),
+    (IPv4, port) or (IPv6, port, ...)."""
     if isinstance(address, str | bytes):
-        return struct.pack("=H", socket.AF_UNIX) + os.fsencode(address) + b"\0"
+        is_abstract = address[:1] in ("\0", b"\0")
+        return (
+            struct.pack("=H", socket.AF_UNIX)
+            + os.fsencode(address)
+            + (b"" if is_abstract else b"\0")
+        )
     host, port = ipaddress.ip_address(address[0]), struct.pack("!H", address[1])
     if host.version == 4:
         return struct.pack("=H", socket.AF_INET) + port + host.packed + bytes(8)
     return struct.pack("=H", socket.AF_INET6) + port + bytes(4) + host.packed + bytes(4)
+
+
+def nobody(new_socket: Callable[[], socket.socket]) -> Any:
+    """The address of a UDP socket that was closed: sending there gives an ICMP error."""
+    sock = new_socket()
+    address = sock.getsockname()
+    sock.close()
+    return address
 
 
 def open_descriptors() -> dict[int, str]:

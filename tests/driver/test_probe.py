@@ -97,7 +97,7 @@ def test_a_kernel_with_io_uring_passes_every_step():
 
 
 @needs_io_uring
-@pytest.mark.parametrize("bit", range(1, 9))
+@pytest.mark.parametrize("bit", range(1, 10))
 def test_a_disabled_feature_is_not_found(bit):
     """Row 34."""
     result = probe(1 << bit)
@@ -110,6 +110,7 @@ def test_features_that_need_a_disabled_one_are_not_found():
     without_ring = probe(lib.UL_FEATURE_BUFFER_RING).features
     without_issuer = probe(lib.UL_FEATURE_SINGLE_ISSUER).features
     assert not without_ring & lib.UL_FEATURE_MULTISHOT_RECV
+    assert not without_ring & lib.UL_FEATURE_MULTISHOT_RECVMSG
     assert not without_ring & lib.UL_FEATURE_INCREMENTAL_BUFFERS
     assert not without_issuer & lib.UL_FEATURE_DEFER_TASKRUN
     assert not probe(ALL_FEATURES).features & ALL_FEATURES

@@ -24,6 +24,7 @@ FEATURE_BITS: dict[str, int] = {
     "incremental_buffers": lib.UL_FEATURE_INCREMENTAL_BUFFERS,
     "multishot_recv": lib.UL_FEATURE_MULTISHOT_RECV,
     "multishot_accept": lib.UL_FEATURE_MULTISHOT_ACCEPT,
+    "multishot_recvmsg": lib.UL_FEATURE_MULTISHOT_RECVMSG,
 }
 
 IO_URING = FEATURE_BITS["io_uring"]
@@ -33,6 +34,7 @@ _NEEDS = {
     "defer_taskrun": "single_issuer",
     "incremental_buffers": "buffer_ring",
     "multishot_recv": "buffer_ring",
+    "multishot_recvmsg": "buffer_ring",
 }
 
 _STEPS = {

@@ -10,6 +10,10 @@
  *                in the same buffer until it is full, and says so by leaving out
  *                IORING_CQE_F_BUF_MORE. So a few large ones serve small and large messages.
  *
+ * Messages have a ring of their own, of plain buffers: an incremental one that is nearly used
+ * up would cut a datagram off. Each takes the longest message there is. That costs addresses,
+ * not memory: pages are there from the first write on, and a small message writes to one.
+ *
  * A buffer goes back at the start of the next turn, not when its completion is seen: Python
  * has read the events by then. That holds for an incremental buffer too, whose earlier
  * pieces may be named by events of the same turn. Its offset starts over when it goes back.
@@ -24,7 +28,10 @@
 #include <sys/mman.h>
 
 enum {
-    GROUP = 0, /* the ring has no other */
+    GROUP = 0,
+    MESSAGE_GROUP = 1,
+    MESSAGE_COUNT = 256,
+    SPARE_COUNT = 16,
     PLAIN_COUNT = 16,
     PLAIN_BYTES = 256 * 1024,
     INCREMENTAL_COUNT = 4,
@@ -32,11 +39,13 @@ enum {
     COUNT_MAX = 32768, /* the kernel's */
     LIKELY_PIECE_BYTES = 64 * 1024,
     SCRATCH_PIECE_MAX = 256 * 1024, /* and half of what is left, so that others get theirs */
+    ALIGNMENT = 64, /* of messages in scratch */
     SCRATCH_PARTS = 16,             /* a smaller rest is not worth a system call */
 };
 
 static void *map(size_t size) {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
     /* A child of fork must not share pages that the kernel writes to on the parent's behalf. */
@@ -68,13 +77,12 @@ static inline void advance(struct ul_buffers *buffers, uint32_t count) {
     buffers->available += count;
 }
 
-static int register_ring(struct ul_uring *uring) {
-    struct ul_buffers *buffers = &uring->buffers;
-    bool is_incremental = uring->features & UL_FEATURE_INCREMENTAL_BUFFERS;
+static int register_ring(struct ul_uring *uring, struct ul_buffers *buffers,
+                         bool is_incremental) {
     struct ul_buffer_registration registration = {
         .ring_address = (uintptr_t)buffers->ring,
         .ring_entries = buffers->count,
-        .group = GROUP,
+        .group = buffers->group,
         .flags = is_incremental ? IOU_PBUF_RING_INC : 0,
     };
     int error = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_PBUF_RING,
@@ -88,14 +96,17 @@ static int register_ring(struct ul_uring *uring) {
     return 0;
 }
 
-static int open_ring(struct ul_uring *uring) {
-    struct ul_buffers *buffers = &uring->buffers;
+static int open_ring(struct ul_uring *uring, struct ul_buffers *buffers, bool is_incremental) {
     buffers->offsets = calloc(buffers->count, sizeof(*buffers->offsets));
     buffers->used = calloc(buffers->count, sizeof(*buffers->used));
     buffers->ring = map(ring_bytes(buffers));
     if (!buffers->offsets || !buffers->used || !buffers->ring)
         return -ENOMEM;
-    return register_ring(uring);
+    return register_ring(uring, buffers, is_incremental);
+}
+
+static bool is_ring_size(uint32_t count) {
+    return count <= COUNT_MAX && !(count & (count - 1));
 }
 
 int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config) {
@@ -108,17 +119,54 @@ int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config) {
                     : is_incremental ? INCREMENTAL_BYTES
                                            : PLAIN_BYTES;
     buffers->pieces = is_incremental ? 1 + buffers->size / LIKELY_PIECE_BYTES : 1;
-    if (buffers->count > COUNT_MAX || buffers->count & (buffers->count - 1) ||
+    buffers->group = GROUP;
+    if (!is_ring_size(buffers->count) || !is_ring_size(config->message_count) ||
         memory_bytes(buffers) < SCRATCH_PARTS)
         return -EINVAL;
+    uring->message_count = config->message_count;
     buffers->memory = map(memory_bytes(buffers));
     if (!buffers->memory)
         return -ENOMEM;
-    return uring->features & UL_FEATURE_BUFFER_RING ? open_ring(uring) : 0;
+    return uring->features & UL_FEATURE_BUFFER_RING ? open_ring(uring, buffers, is_incremental)
+                                                    : 0;
 }
 
-uint64_t ul_buffers_take(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
-    struct ul_buffers *buffers = &uring->buffers;
+/* Nobody receives into them: they can go at once, and be opened again later. */
+static void undo_open(struct ul_buffers *buffers) {
+    ul_buffers_close(buffers, true);
+    buffers->memory = NULL;
+    buffers->ring = NULL;
+    buffers->offsets = NULL;
+    buffers->used = NULL;
+}
+
+static int open_rooms(struct ul_uring *uring, struct ul_buffers *buffers, uint32_t count) {
+    buffers->count = uring->message_count ? uring->message_count : count;
+    buffers->size = UL_MESSAGE_ROOM;
+    buffers->memory = map(memory_bytes(buffers));
+    return buffers->memory ? 0 : -ENOMEM;
+}
+
+int ul_buffers_open_messages(struct ul_uring *uring) {
+    struct ul_buffers *buffers = &uring->messages;
+    int error;
+    if (buffers->memory)
+        return 0;
+    buffers->group = MESSAGE_GROUP;
+    buffers->pieces = 1;
+    error = open_rooms(uring, buffers, MESSAGE_COUNT);
+    if (!error)
+        error = open_ring(uring, buffers, false);
+    if (error)
+        undo_open(buffers);
+    return error;
+}
+
+int ul_buffers_open_spare(struct ul_uring *uring) {
+    return uring->spare.memory ? 0 : open_rooms(uring, &uring->spare, SPARE_COUNT);
+}
+
+uint64_t ul_buffers_take(struct ul_buffers *buffers, const struct io_uring_cqe *cqe) {
     uint32_t id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
     uint64_t address = (uintptr_t)buffer_start(buffers, id) + buffers->offsets[id];
     if (cqe->res > 0)
@@ -147,6 +195,14 @@ char *ul_buffers_scratch(struct ul_buffers *buffers, size_t *size) {
         return NULL;
     *size = left / 2 < SCRATCH_PIECE_MAX ? left / 2 : SCRATCH_PIECE_MAX;
     return buffers->memory + buffers->scratch_used;
+}
+
+char *ul_buffers_scratch_whole(struct ul_buffers *buffers, size_t size) {
+    size_t used = (buffers->scratch_used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    if (used + size > memory_bytes(buffers))
+        return NULL;
+    buffers->scratch_used = used;
+    return buffers->memory + used;
 }
 
 uint32_t ul_buffers_appetite(const struct ul_buffers *buffers) {

@@ -84,20 +84,28 @@ static inline bool ends_the_wait(const struct ul_engine *engine,
     return !(operation->flags & UL_LAZY) || operation->turn != engine->turn;
 }
 
+/* An event of a receive that has an address names memory: Python's until the next turn. */
+static inline void count_received(struct ul_engine *engine, const struct ul_operation *operation,
+                                  int64_t result, uint64_t address) {
+    bool receives = operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG;
+    if (!receives || !address)
+        return;
+    engine->shared.counters.bytes_received += (uint64_t)result;
+    engine->shared.buffers_held++;
+}
+
 void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
              uint64_t address) {
-    if (operation->opcode == UL_OP_RECV) {
-        engine->shared.counters.bytes_received += (uint64_t)result;
-        engine->shared.buffers_held++;
-    }
+    count_received(engine, operation, result, address);
     engine->counting_events += ends_the_wait(engine, operation);
     add_event(engine, operation->token, operation->opcode, result, address, UL_MORE);
 }
 
 void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t result,
                uint64_t address) {
-    if (operation->opcode == UL_OP_SEND)
+    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         engine->shared.counters.bytes_sent += operation->done;
+    count_received(engine, operation, result, address);
     engine->counting_events += ends_the_wait(engine, operation);
     add_event(engine, operation->token, operation->opcode, result, address, 0);
     operation->opcode = 0;

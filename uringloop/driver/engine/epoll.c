@@ -16,24 +16,27 @@
  * carry; so a number that was closed too early and used again is noticed, the operations
  * left behind end with EBADF, and none of them touches the new file.
  *
+ * Some operations wait for what epoll cannot tell: regular files and devices without poll(2)
+ * (EPERM), which are always ready, and a Unix datagram socket whose receiver is full, which
+ * is reported writable for as long as the socket is not connected to that receiver. They are
+ * tried again by the clock: after a quarter of a millisecond, then half, up to 32 ms while
+ * nothing moves. (asyncio asks such a socket without end.)
+ *
  * Refused: edge-triggered reports (each must be used up to EAGAIN: one more system call for
  * each message, and a flooder holds the turn) and EPOLLONESHOT (epoll_ctl for each message).
  */
 #include "epoll.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#ifndef SYS_epoll_pwait2
-#define SYS_epoll_pwait2 441 /* Linux 5.11; the same number wherever it matters */
-#endif
-
-enum { DESCRIPTORS_AT_OPEN = 256, NS_PER_MS = 1000000 };
+enum {
+    DESCRIPTORS_AT_OPEN = 256,
+    RETRY_NS_MIN = 250000,
+    RETRY_NS_MAX = 32000000,
+};
 
 /* In reports of the wake descriptor. Other generations stay below. */
 static const uint32_t WAKE_GENERATION = UINT32_MAX;
@@ -41,41 +44,18 @@ static const uint32_t WAKE_GENERATION = UINT32_MAX;
 enum phase {
     PHASE_TRIED = 0, /* in no list */
     PHASE_WAITING,   /* in its descriptor's list */
+    PHASE_RETRIED,   /* in the list of those that are tried by the clock */
     PHASE_ANSWERED,  /* its result is in `argument`; it waits for room in events[] */
 };
-
-/* Lists of operations. first->prior is the last one, last->next is NULL. ------------------ */
-
-static void list_append(struct ul_operation **first, struct ul_operation *operation) {
-    operation->next = NULL;
-    if (*first) {
-        operation->prior = (*first)->prior;
-        operation->prior->next = operation;
-        (*first)->prior = operation;
-    } else {
-        operation->prior = operation;
-        *first = operation;
-    }
-}
-
-static void list_remove(struct ul_operation **first, struct ul_operation *operation) {
-    struct ul_operation *next = operation->next, *prior = operation->prior;
-    if (*first == operation)
-        *first = next;
-    else
-        prior->next = next;
-    if (next)
-        next->prior = prior;
-    else if (*first)
-        (*first)->prior = prior;
-}
 
 /* Final events. -------------------------------------------------------------------------- */
 
 static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
                         int64_t result) {
-    bool is_failed_send = operation->opcode == UL_OP_SEND && result < 0;
-    ul_finish(engine, operation, result, is_failed_send ? operation->done : 0);
+    bool is_partial = operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done;
+    if (is_partial) /* cancelled, or closed too early: those that were dealt with count */
+        result = (int64_t)operation->done;
+    ul_finish(engine, operation, result, ul_epoll_address(operation, result));
 }
 
 /* The operation is in no list and its descriptor's registration is settled, or about to be
@@ -88,14 +68,14 @@ static void answer(struct ul_engine *engine, struct ul_operation *operation, int
     }
     operation->phase = PHASE_ANSWERED;
     operation->argument = (uint64_t)result;
-    list_append(&readiness->answered, operation);
+    ul_queue_append(&readiness->answered, operation);
 }
 
 static void give_answered(struct ul_engine *engine) {
     struct ul_readiness *readiness = engine->state;
     struct ul_operation *operation;
     while ((operation = readiness->answered) && ul_event_room(engine)) {
-        list_remove(&readiness->answered, operation);
+        ul_queue_remove(&readiness->answered, operation);
         finish_with(engine, operation, (int64_t)operation->argument);
     }
 }
@@ -140,7 +120,7 @@ static void strand(struct ul_engine *engine, struct ul_descriptor *descriptor) {
     struct ul_operation *operation;
     descriptor->interest = 0;
     while ((operation = descriptor->first)) {
-        list_remove(&descriptor->first, operation);
+        ul_queue_remove(&descriptor->first, operation);
         answer(engine, operation, -EBADF);
     }
 }
@@ -189,11 +169,27 @@ static void settle(struct ul_engine *engine, int fd, struct ul_descriptor *descr
         strand(engine, descriptor);
 }
 
-/* epoll takes no regular files and directories (EPERM): they are always ready. */
-static int64_t resume_unpollable(struct ul_engine *engine, struct ul_operation *operation) {
-    uint32_t wanted = ul_epoll_interest(operation);
-    int ready = ul_poll_now(operation->fd, wanted);
-    return ready < 0 ? ready : ul_epoll_resume(engine, operation, (uint32_t)ready);
+static void join_retried(struct ul_readiness *readiness, struct ul_operation *operation) {
+    operation->phase = PHASE_RETRIED;
+    ul_queue_append(&readiness->retried, operation);
+    readiness->retry_ns = RETRY_NS_MIN;
+}
+
+/* epoll takes no regular files and directories (EPERM): they are always ready. What they are
+ * not ready for now (POLLPRI) they never will be. */
+static int64_t join_unpollable(struct ul_engine *engine, struct ul_descriptor *descriptor,
+                               struct ul_operation *operation) {
+    int ready = ul_poll_now(operation->fd, ul_epoll_interest(operation));
+    int64_t result = ready < 0 ? ready : ul_epoll_resume(engine, operation, (uint32_t)ready);
+    if (!ul_epoll_goes_on(result))
+        return result;
+    if (operation->opcode != UL_OP_POLL) {
+        join_retried(engine->state, operation);
+        return UL_STEP_WAITS;
+    }
+    operation->phase = PHASE_WAITING;
+    ul_queue_append(&descriptor->first, operation);
+    return UL_STEP_WAITS;
 }
 
 /* Puts the operation among those that wait for its descriptor. UL_STEP_WAITS, or the final
@@ -208,11 +204,11 @@ static int64_t join(struct ul_engine *engine, struct ul_operation *operation) {
         return -ENOMEM;
     int64_t result = widen(engine, fd, descriptor, ul_epoll_interest(operation));
     if (result == -EPERM)
-        result = resume_unpollable(engine, operation);
-    if (result != 0 && result != UL_STEP_WAITS)
+        return join_unpollable(engine, descriptor, operation);
+    if (result != 0)
         return result;
     operation->phase = PHASE_WAITING;
-    list_append(&descriptor->first, operation);
+    ul_queue_append(&descriptor->first, operation);
     return UL_STEP_WAITS;
 }
 
@@ -221,6 +217,7 @@ static int64_t join(struct ul_engine *engine, struct ul_operation *operation) {
 static int begin(struct ul_engine *engine) {
     struct ul_readiness *readiness = engine->state;
     readiness->scratch.used = 0;
+    readiness->inbox.slots_used = readiness->inbox.places_used = 0;
     readiness->woken = false;
     give_answered(engine);
     return 0;
@@ -228,19 +225,25 @@ static int begin(struct ul_engine *engine) {
 
 static void start(struct ul_engine *engine, struct ul_operation *operation) {
     int64_t result = ul_epoll_try(engine, operation);
-    if (result == UL_STEP_WAITS)
+    if (result == UL_STEP_WAITS || result == UL_STEP_PUT_OFF)
         result = join(engine, operation);
-    if (result != UL_STEP_WAITS)
+    if (result == UL_STEP_UNTOLD)
+        join_retried(engine->state, operation);
+    else if (result != UL_STEP_WAITS)
         answer(engine, operation, result);
 }
 
 static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_readiness *readiness = engine->state;
-    struct ul_descriptor *descriptor = &readiness->descriptors[operation->fd];
     if (operation->phase == PHASE_ANSWERED)
         return; /* too late: its true result is on the way */
-    list_remove(&descriptor->first, operation);
-    settle(engine, operation->fd, descriptor);
+    if (operation->phase == PHASE_RETRIED) {
+        ul_queue_remove(&readiness->retried, operation);
+    } else {
+        struct ul_descriptor *descriptor = &readiness->descriptors[operation->fd];
+        ul_queue_remove(&descriptor->first, operation);
+        settle(engine, operation->fd, descriptor);
+    }
     answer(engine, operation, -ECANCELED);
 }
 
@@ -282,8 +285,11 @@ static bool resume(struct ul_engine *engine, struct ul_descriptor *descriptor,
     int64_t result = ul_epoll_resume(engine, operation, ready);
     if (result == UL_STEP_WAITS || result == UL_STEP_PUT_OFF)
         return result == UL_STEP_WAITS;
-    list_remove(&descriptor->first, operation);
-    answer(engine, operation, result);
+    ul_queue_remove(&descriptor->first, operation);
+    if (result == UL_STEP_UNTOLD)
+        join_retried(engine->state, operation);
+    else
+        answer(engine, operation, result);
     return true;
 }
 
@@ -342,56 +348,58 @@ static uint32_t look_again(struct ul_readiness *readiness) {
     return ready_count;
 }
 
+/* Trying by the clock. ------------------------------------------------------------------- */
+
+/* One step of an operation that epoll tells nothing about. Whether it moved. */
+static bool retry_one(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_readiness *readiness = engine->state;
+    uint32_t events_before = engine->shared.event_count;
+    uint64_t done_before = operation->done;
+    int64_t result = ul_epoll_resume(engine, operation, ul_epoll_interest(operation));
+    bool is_socket = operation->opcode == UL_OP_SENDMSG; /* now full itself: epoll can tell */
+    if (result == UL_STEP_WAITS && is_socket) {
+        ul_queue_remove(&readiness->retried, operation);
+        result = join(engine, operation);
+        if (result != UL_STEP_WAITS)
+            answer(engine, operation, result);
+        return true;
+    }
+    if (!ul_epoll_goes_on(result)) {
+        ul_queue_remove(&readiness->retried, operation);
+        answer(engine, operation, result);
+        return true;
+    }
+    return engine->shared.event_count != events_before || operation->done != done_before;
+}
+
+static void retry(struct ul_engine *engine) {
+    struct ul_readiness *readiness = engine->state;
+    struct ul_operation *next;
+    bool has_moved = false;
+    for (struct ul_operation *operation = readiness->retried; operation; operation = next) {
+        next = operation->next;
+        has_moved |= retry_one(engine, operation);
+    }
+    int64_t longer_ns = readiness->retry_ns * 2;
+    readiness->retry_ns = longer_ns < RETRY_NS_MAX ? longer_ns : RETRY_NS_MAX;
+    if (has_moved)
+        readiness->retry_ns = RETRY_NS_MIN;
+}
+
+static int64_t until_retry(const struct ul_readiness *readiness, int64_t timeout_ns) {
+    bool is_sooner = timeout_ns >= 0 && timeout_ns <= readiness->retry_ns;
+    return !readiness->retried || is_sooner ? timeout_ns : readiness->retry_ns;
+}
+
 /* Waiting. ------------------------------------------------------------------------------- */
-
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-/* The deadline of a wait: 0 and negative timeouts stand for themselves. */
-static int64_t deadline_after(int64_t timeout_ns) {
-    if (timeout_ns <= 0)
-        return timeout_ns;
-    int64_t now = now_ns();
-    return timeout_ns < INT64_MAX - now ? now + timeout_ns : INT64_MAX;
-}
-
-static int64_t time_left(int64_t deadline_ns) {
-    if (deadline_ns <= 0)
-        return deadline_ns;
-    int64_t left = deadline_ns - now_ns();
-    return left > 0 ? left : 0;
-}
-
-/* epoll_pwait2, in nanoseconds. By number, as a C library may be older than the kernel. */
-static int wait_ns(struct ul_readiness *readiness, int64_t timeout_ns) {
-    struct {
-        int64_t seconds, nanoseconds;
-    } timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
-    return (int)syscall(SYS_epoll_pwait2, readiness->epoll_fd, readiness->reports,
-                        UL_REPORTS_MAX, timeout_ns < 0 ? NULL : &timeout, NULL, (size_t)0);
-}
-
-/* epoll_wait, in milliseconds. Rounded up, so that no timer fires early. */
-static int wait_ms(struct ul_readiness *readiness, int64_t timeout_ns) {
-    int64_t timeout_ms = -1;
-    if (timeout_ns >= 0)
-        timeout_ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS != 0);
-    if (timeout_ms > INT_MAX)
-        timeout_ms = INT_MAX;
-    return epoll_wait(readiness->epoll_fd, readiness->reports, UL_REPORTS_MAX, (int)timeout_ms);
-}
 
 /* Waits for reports and serves them. 0 or -errno. */
 static int wait_and_serve(struct ul_engine *engine, int64_t timeout_ns) {
     struct ul_readiness *readiness = engine->state;
     engine->shared.counters.enters++;
-    int count = readiness->has_pwait2 ? wait_ns(readiness, timeout_ns)
-                                      : wait_ms(readiness, timeout_ns);
+    int count = ul_epoll_wait(readiness, timeout_ns);
     if (count < 0)
-        return -errno;
+        return count;
     engine->shared.counters.completions += (uint32_t)count;
     serve(engine, (uint32_t)count);
     return 0;
@@ -407,18 +415,19 @@ static bool is_turn_over(const struct ul_engine *engine) {
  * fewer of them each turn, so a wake-up and the others wait for a few turns at most. */
 static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     struct ul_readiness *readiness = engine->state;
-    int64_t deadline_ns = deadline_after(timeout_ns);
+    int64_t deadline_ns = ul_deadline_after(timeout_ns);
     if (readiness->kept_count) {
         serve(engine, look_again(readiness));
         if (is_turn_over(engine))
             return 0;
     }
     do {
-        int64_t left_ns = is_turn_over(engine) ? 0 : time_left(deadline_ns);
-        int error = wait_and_serve(engine, left_ns);
+        int64_t left_ns = is_turn_over(engine) ? 0 : ul_time_left(deadline_ns);
+        int error = wait_and_serve(engine, until_retry(readiness, left_ns));
         if (error)
             return error == -EINTR ? 0 : error;
-    } while (!is_turn_over(engine) && time_left(deadline_ns));
+        retry(engine);
+    } while (!is_turn_over(engine) && ul_time_left(deadline_ns));
     return 0;
 }
 
@@ -435,6 +444,7 @@ static void close_readiness(struct ul_engine *engine) {
     struct ul_readiness *readiness = engine->state;
     abandon(engine);
     ul_scratch_close(&readiness->scratch);
+    ul_inbox_close(&readiness->inbox);
     free(readiness->descriptors);
     free(readiness);
 }
@@ -448,7 +458,8 @@ static int open_readiness(struct ul_engine *engine, const struct ul_config *conf
     if (!readiness->descriptors)
         return -ENOMEM;
     readiness->descriptor_count = DESCRIPTORS_AT_OPEN;
-    readiness->has_pwait2 = wait_ns(readiness, 0) == 0;
+    ul_epoll_wait_probe(readiness);
+    ul_inbox_prepare(&readiness->inbox, config);
     int error = add_wake(engine);
     return error ? error : ul_scratch_open(&readiness->scratch, config);
 }

@@ -4,11 +4,16 @@
  * on. Nothing here waits, and nothing here knows the other operations.
  *
  * Descriptors may be blocking or not; no step may ever block the loop. recv(2) and send(2)
- * are told so call by call (MSG_DONTWAIT). accept(2) and connect(2) have no such flag and
- * heed O_NONBLOCK only, so for a blocking descriptor it is set around the call. It belongs
- * to the open file: another process that shares the file could see it for these few
- * microseconds. Asking poll(2) first instead would not do: between the two calls the other
- * process may take the connection, and accept(2) would sleep.
+ * are told so call by call (MSG_DONTWAIT). accept(2), connect(2), read(2) and write(2) have no
+ * such flag and heed O_NONBLOCK only, so for a blocking descriptor it is set around the call.
+ * It belongs to the open file: another process that shares the file could see it for these
+ * few microseconds. Asking poll(2) first instead would not do: between the two calls the other
+ * process may take the connection or the bytes, and the call would sleep. The flag is asked
+ * for each time, as whoever shares a pipe or a terminal may change it at any time.
+ *
+ * write(2) to a pipe without a reader and sendfile(2) to a closed connection raise SIGPIPE,
+ * and have no MSG_NOSIGNAL. That the process does not end relies on Python, which ignores the
+ * signal from its start; to block it around each call would take two system calls more.
  */
 #include "epoll.h"
 #include <errno.h>
@@ -16,8 +21,10 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI &&
                    EPOLLERR == POLLERR && EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP,
@@ -29,6 +36,7 @@ enum {
     PIECE_ALIGNMENT = 64, /* a cache line: memcpy out of the scratch starts aligned */
     ACCEPTS_MAX = 64,     /* connections of one listener in one turn */
     SENDS_MAX = 16,       /* system calls of one SEND in one step */
+    SENDFILE_BYTES = 2 * 1024 * 1024, /* of one SENDFILE in one step */
 };
 
 static const uint32_t ALWAYS_REPORTED = EPOLLERR | EPOLLHUP;
@@ -65,14 +73,12 @@ uint32_t ul_epoll_interest(const struct ul_operation *operation) {
         return (uint32_t)operation->argument | ALWAYS_REPORTED;
     case UL_OP_SEND:
     case UL_OP_CONNECT:
+    case UL_OP_SENDMSG:
+    case UL_OP_SENDFILE:
         return EPOLLOUT | ALWAYS_REPORTED;
     default:
         return EPOLLIN | ALWAYS_REPORTED;
     }
-}
-
-static bool not_now(int error) {
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
 int ul_poll_now(int fd, uint32_t mask) {
@@ -95,41 +101,90 @@ static void blocking_restore(int fd, int flags) {
         fcntl(fd, F_SETFL, flags);
 }
 
+static ssize_t read_some(int fd, void *piece, size_t size) {
+    int flags = blocking_suspend(fd);
+    if (flags < 0)
+        return flags;
+    ssize_t received = read(fd, piece, size);
+    if (received < 0)
+        received = -errno;
+    blocking_restore(fd, flags);
+    return received;
+}
+
+static ssize_t receive_some(const struct ul_operation *operation, void *piece, size_t size) {
+    if (operation->flags & UL_FILE)
+        return read_some(operation->fd, piece, size);
+    ssize_t received = recv(operation->fd, piece, size, MSG_DONTWAIT);
+    return received < 0 ? -errno : received;
+}
+
+/* The most that this step may receive, or 0 where the turn has no room for it. */
+static size_t receive_room(struct ul_engine *engine, const struct ul_operation *operation) {
+    const struct ul_readiness *readiness = engine->state;
+    const struct ul_scratch *scratch = &readiness->scratch;
+    bool is_limited = operation->flags & UL_ONCE && operation->length < scratch->piece_max;
+    size_t wanted = is_limited ? operation->length : scratch->piece_max;
+    size_t left = scratch_left(scratch);
+    if (ul_event_room(engine) == 0)
+        return 0;
+    if (left < wanted && left < scratch->piece_min) {
+        engine->shared.counters.buffer_shortages++;
+        return 0;
+    }
+    return left < wanted ? left : wanted;
+}
+
 /* One recv for each report, however much is there: a flooder gets its piece and the others
  * get theirs. What is left is reported again. */
 static int64_t receive(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_readiness *readiness = engine->state;
-    struct ul_scratch *scratch = &readiness->scratch;
-    size_t left = scratch_left(scratch);
-    if (ul_event_room(engine) == 0)
+    size_t room = receive_room(engine, operation);
+    if (!room)
         return UL_STEP_PUT_OFF;
-    if (left < scratch->piece_min) {
-        engine->shared.counters.buffer_shortages++;
-        return UL_STEP_PUT_OFF;
-    }
-    uint8_t *piece = scratch->bytes + scratch->used;
+    uint8_t *piece = readiness->scratch.bytes + readiness->scratch.used;
     engine->shared.counters.submissions++;
-    ssize_t received = recv(operation->fd, piece, left, MSG_DONTWAIT);
-    if (received < 0)
-        return not_now(errno) ? UL_STEP_WAITS : -errno;
-    if (received == 0)
-        return 0;
-    scratch_take(scratch, (size_t)received);
-    ul_give(engine, operation, received, (uint64_t)(uintptr_t)piece);
+    ssize_t received = receive_some(operation, piece, room);
+    if (received <= 0)
+        return ul_epoll_not_now((int)-received) ? UL_STEP_WAITS : received;
+    scratch_take(&readiness->scratch, (size_t)received);
+    if (operation->flags & UL_ONCE) {
+        operation->address = (uintptr_t)piece;
+        return received;
+    }
+    ul_give(engine, operation, received, (uintptr_t)piece);
     return UL_STEP_WAITS;
+}
+
+/* Accepts, and fills the name where one is wanted. A descriptor or -errno. */
+static int accept_with_name(const struct ul_operation *operation) {
+    int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
+    if (!(operation->flags & UL_ONCE) || !name) {
+        int fd = accept4(operation->fd, NULL, NULL, flags);
+        return fd < 0 ? -errno : fd;
+    }
+    socklen_t length = sizeof name->bytes;
+    int fd = accept4(operation->fd, (struct sockaddr *)name->bytes, &length, flags);
+    if (fd < 0)
+        return -errno;
+    name->length = length < sizeof name->bytes ? length : sizeof name->bytes;
+    return fd;
 }
 
 /* Takes one connection. UL_STEP_PUT_OFF: there may be more; anything else ends the loop. */
 static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operation) {
     engine->shared.counters.submissions++;
-    int fd = accept4(operation->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept_with_name(operation);
+    if (fd >= 0 && operation->flags & UL_ONCE)
+        return fd;
     if (fd >= 0) {
         ul_give(engine, operation, fd, 0);
         return UL_STEP_PUT_OFF;
     }
-    if (not_now(errno))
+    if (ul_epoll_not_now(-fd))
         return UL_STEP_WAITS;
-    return ul_accept_error_passes(errno) ? UL_STEP_PUT_OFF : -errno;
+    return ul_accept_error_passes(-fd) ? UL_STEP_PUT_OFF : fd;
 }
 
 static int64_t accept_all(struct ul_engine *engine, struct ul_operation *operation) {
@@ -143,14 +198,36 @@ static int64_t accept_all(struct ul_engine *engine, struct ul_operation *operati
     return result;
 }
 
+static size_t iovec_count(const struct ul_operation *operation) {
+    return operation->length < IOV_MAX ? operation->length : IOV_MAX;
+}
+
+static ssize_t write_some(const struct ul_operation *operation) {
+    int fd = operation->fd;
+    void *memory = (void *)(uintptr_t)operation->address;
+    int flags = blocking_suspend(fd);
+    if (flags < 0)
+        return flags;
+    ssize_t sent = operation->flags & UL_VECTORED
+                       ? writev(fd, memory, (int)iovec_count(operation))
+                       : write(fd, memory, operation->length);
+    if (sent < 0)
+        sent = -errno;
+    blocking_restore(fd, flags);
+    return sent;
+}
+
+/* Bytes sent, or -errno. */
 static ssize_t send_some(const struct ul_operation *operation) {
     int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     void *memory = (void *)(uintptr_t)operation->address;
-    if (!(operation->flags & UL_VECTORED))
-        return send(operation->fd, memory, operation->length, flags);
-    size_t count = operation->length < IOV_MAX ? operation->length : IOV_MAX;
-    struct msghdr message = {.msg_iov = memory, .msg_iovlen = count};
-    return sendmsg(operation->fd, &message, flags);
+    if (operation->flags & UL_FILE)
+        return write_some(operation);
+    struct msghdr message = {.msg_iov = memory, .msg_iovlen = iovec_count(operation)};
+    ssize_t sent = operation->flags & UL_VECTORED
+                       ? sendmsg(operation->fd, &message, flags)
+                       : send(operation->fd, memory, operation->length, flags);
+    return sent < 0 ? -errno : sent;
 }
 
 /* A short send means that the socket is full: wait, do not ask for the EAGAIN. Only more
@@ -162,13 +239,56 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
         engine->shared.counters.submissions++;
         ssize_t sent = send_some(operation);
         if (sent < 0)
-            return not_now(errno) ? UL_STEP_WAITS : -errno;
+            return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
         if (ul_send_advance(operation, (uint64_t)sent))
             return (int64_t)operation->done;
         if (offers_all)
             break;
     }
     return UL_STEP_WAITS;
+}
+
+static uint64_t file_piece(const struct ul_operation *operation) {
+    uint64_t left = operation->length - operation->done;
+    return left < SENDFILE_BYTES ? left : SENDFILE_BYTES;
+}
+
+/* Bytes sent, 0 at the file's end, or -errno. */
+static ssize_t send_piece(const struct ul_operation *operation) {
+    off_t offset = (off_t)(operation->address + operation->done);
+    int file = (int)operation->argument;
+    int flags = blocking_suspend(operation->fd);
+    if (flags < 0)
+        return flags;
+    ssize_t sent = sendfile(operation->fd, file, &offset, file_piece(operation));
+    if (sent < 0)
+        sent = -errno;
+    blocking_restore(operation->fd, flags);
+    return sent;
+}
+
+/* UL_STEP_PUT_OFF: a short piece, before the file's end or before a full socket. */
+static int64_t send_file_once(struct ul_engine *engine, struct ul_operation *operation) {
+    uint64_t offered = file_piece(operation);
+    engine->shared.counters.submissions++;
+    ssize_t sent = send_piece(operation);
+    if (sent < 0)
+        return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
+    operation->done += (uint64_t)sent;
+    if (sent == 0 || operation->done == operation->length)
+        return (int64_t)operation->done;
+    return (uint64_t)sent < offered ? UL_STEP_PUT_OFF : UL_STEP_WAITS;
+}
+
+/* One piece for each report: others are served in between. When the first of all comes out
+ * short, that was mostly the end of a small file, and asking again says so at once; later on
+ * it is the socket that is full, and a report comes. */
+static int64_t send_file(struct ul_engine *engine, struct ul_operation *operation) {
+    bool is_first = !operation->done;
+    int64_t result = send_file_once(engine, operation);
+    if (result == UL_STEP_PUT_OFF && is_first)
+        result = send_file_once(engine, operation);
+    return result == UL_STEP_PUT_OFF ? UL_STEP_WAITS : result;
 }
 
 /* EAGAIN is final: a Unix socket says so when the listener's backlog is full, and then
@@ -214,10 +334,28 @@ static int64_t poll_begin(struct ul_engine *engine, const struct ul_operation *o
     return ready < 0 ? ready : poll_end(operation, (uint32_t)ready);
 }
 
+uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) {
+    switch (operation->opcode) {
+    case UL_OP_SEND:
+    case UL_OP_SENDFILE:
+        return result < 0 ? operation->done : 0;
+    case UL_OP_RECV: /* of the UL_ONCE kind, as no other ends with bytes */
+        return result > 0 ? operation->address : 0;
+    case UL_OP_RECVMSG:
+        return result >= 0 ? operation->address : 0;
+    default:
+        return 0;
+    }
+}
+
 int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     switch (operation->opcode) {
     case UL_OP_SEND:
         return send_all(engine, operation);
+    case UL_OP_SENDMSG:
+        return ul_epoll_send_messages(engine, operation);
+    case UL_OP_SENDFILE:
+        return send_file(engine, operation);
     case UL_OP_CONNECT:
         return connect_begin(engine, operation);
     case UL_OP_POLL:
@@ -236,6 +374,12 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
         return receive(engine, operation);
     case UL_OP_SEND:
         return send_all(engine, operation);
+    case UL_OP_RECVMSG:
+        return ul_epoll_receive_messages(engine, operation);
+    case UL_OP_SENDMSG:
+        return ul_epoll_send_messages(engine, operation);
+    case UL_OP_SENDFILE:
+        return send_file(engine, operation);
     case UL_OP_CONNECT:
         return connect_end(engine, operation);
     default:

@@ -21,13 +21,13 @@ struct ul_operation {
     uint64_t address;
     uint64_t length;   /* bytes, or iovecs */
     uint64_t argument; /* POLL: the mask; CONNECT: the backend's own */
-    uint64_t done;     /* SEND: bytes sent so far */
+    uint64_t done;     /* SEND, SENDFILE: bytes sent so far; SENDMSG: datagrams dealt with */
     int32_t fd;
     uint32_t flags;  /* of the command */
     uint8_t opcode;  /* 0: the slot is free */
     uint8_t phase;   /* the backend's own */
     bool cancelled;  /* engine.c sets it before backend->cancel: do not start again */
-    uint8_t reserved;
+    uint8_t readiness; /* the backend's own */
     uint32_t turn;                     /* the turn that took the command (UL_LAZY) */
     struct ul_operation *next, *prior; /* the backend's lists */
 };
@@ -75,7 +75,8 @@ uint32_t ul_event_room(const struct ul_engine *engine);
 void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
              uint64_t address);
 
-/* Adds the final event and frees the slot. Only where ul_event_room() is not 0. */
+/* Adds the final event and frees the slot. Only where ul_event_room() is not 0. For a receive
+ * `address` is where the bytes are, 0 where there are none. */
 void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t result,
                uint64_t address);
 

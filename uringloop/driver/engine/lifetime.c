@@ -30,8 +30,10 @@ enum {
 
 static void free_uring(struct ul_uring *uring, bool is_quiet) {
     ul_buffers_close(&uring->buffers, is_quiet);
+    ul_buffers_close(&uring->messages, is_quiet);
+    ul_buffers_close(&uring->spare, true); /* no request knows it */
     ul_request_free_addresses(uring);
-    free(uring->messages);
+    free(uring->headers);
     free(uring);
 }
 
@@ -42,7 +44,8 @@ static uint32_t consistent(uint32_t features) {
     if (!(features & UL_FEATURE_SINGLE_ISSUER))
         features &= ~(uint32_t)UL_FEATURE_DEFER_TASKRUN;
     if (!(features & UL_FEATURE_BUFFER_RING))
-        features &= ~(uint32_t)(UL_FEATURE_INCREMENTAL_BUFFERS | UL_FEATURE_MULTISHOT_RECV);
+        features &= ~(uint32_t)(UL_FEATURE_INCREMENTAL_BUFFERS | UL_FEATURE_MULTISHOT_RECV |
+                                UL_FEATURE_MULTISHOT_RECVMSG);
     return features;
 }
 
@@ -50,8 +53,8 @@ static int open_parts(struct ul_uring *uring, const struct ul_config *config) {
     int error = ul_ring_open(uring, config);
     if (error)
         return error;
-    uring->messages = calloc(uring->ring.sq.ring_entries, sizeof(*uring->messages));
-    error = uring->messages ? ul_buffers_open(uring, config) : -ENOMEM;
+    uring->headers = calloc(uring->ring.sq.ring_entries, sizeof(*uring->headers));
+    error = uring->headers ? ul_buffers_open(uring, config) : -ENOMEM;
     if (error)
         ul_ring_close(uring);
     return error;
@@ -65,7 +68,11 @@ static int open_once(struct ul_engine *engine, const struct ul_config *config) {
     uring->engine = engine;
     uring->features = consistent(config->features);
     ul_list_clear(&uring->pending);
-    ul_list_clear(&uring->starved);
+    ul_list_clear(&uring->resting);
+    ul_list_clear(&uring->retried);
+    ul_list_clear(&uring->buffers.starved);
+    ul_list_clear(&uring->messages.starved);
+    ul_list_clear(&uring->spare.starved);
     error = open_parts(uring, config);
     if (error) {
         free_uring(uring, true);

@@ -22,7 +22,10 @@ enum {
     PIECE_BYTES = 5,
 };
 
-static const char PIECES[2][PIECE_BYTES] = {"hello", "again"};
+static const char PIECES[2][PIECE_BYTES] = {
+    {'h', 'e', 'l', 'l', 'o'},
+    {'a', 'g', 'a', 'i', 'n'},
+};
 
 static const struct ul_config SMALL = {
     .sq_entries = 8,
@@ -30,6 +33,7 @@ static const struct ul_config SMALL = {
     .event_capacity = 8,
     .buffer_count = 2,
     .buffer_bytes = 4096,
+    .message_count = 2,
 };
 
 /* Turns until there is an event; the first one is the answer. 0 or -errno. */
@@ -75,18 +79,20 @@ static int receive_piece(struct ul_engine *engine, int peer, const char *piece,
     return 0;
 }
 
-static int receive_on(struct ul_engine *engine, const int pair[2]) {
-    uint32_t features = engine->shared.features;
+static int receive_on(struct ul_engine *engine, enum ul_opcode opcode, const int pair[2]) {
+    bool goes_on = opcode == UL_OP_RECVMSG || engine->shared.features & UL_FEATURE_MULTISHOT_RECV;
+    bool is_incremental =
+        opcode == UL_OP_RECV && engine->shared.features & UL_FEATURE_INCREMENTAL_BUFFERS;
     uint64_t addresses[2], submissions;
-    int error = begin_operation(engine, UL_OP_RECV, pair[0]);
+    int error = begin_operation(engine, opcode, pair[0]);
     submissions = engine->shared.counters.submissions;
     for (int piece = 0; piece < 2 && !error; piece++)
         error = receive_piece(engine, pair[1], PIECES[piece], &addresses[piece]);
     if (error)
         return error;
-    if (features & UL_FEATURE_MULTISHOT_RECV && engine->shared.counters.submissions > submissions)
+    if (goes_on && engine->shared.counters.submissions > submissions)
         return -EOPNOTSUPP;
-    if (features & UL_FEATURE_INCREMENTAL_BUFFERS && addresses[1] != addresses[0] + PIECE_BYTES)
+    if (is_incremental && addresses[1] != addresses[0] + PIECE_BYTES)
         return -EOPNOTSUPP;
     return 0;
 }
@@ -126,15 +132,16 @@ static int accept_on(struct ul_engine *engine, int listener) {
 
 /* The descriptors outlive the engine, as its operations need. */
 
-static int try_receive(struct ul_engine *engine) {
+static int try_receive(struct ul_engine *engine, enum ul_opcode opcode) {
+    int type = opcode == UL_OP_RECVMSG ? SOCK_DGRAM : SOCK_STREAM;
     int pair[2];
     int error;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
+    if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair)) {
         error = -errno;
         ul_close(engine);
         return error;
     }
-    error = receive_on(engine, pair);
+    error = receive_on(engine, opcode, pair);
     ul_close(engine);
     close(pair[0]);
     close(pair[1]);
@@ -159,6 +166,15 @@ static int try_turn(struct ul_engine *engine, enum ul_probe_step *step) {
     return engine->shared.counters.submissions ? 0 : -EBUSY;
 }
 
+/* What the feature that was added last is about. */
+static int try_operation(struct ul_engine *engine, uint32_t features) {
+    if (features & UL_FEATURE_MULTISHOT_RECVMSG)
+        return try_receive(engine, UL_OP_RECVMSG);
+    if (features & UL_FEATURE_MULTISHOT_ACCEPT)
+        return try_accept(engine);
+    return try_receive(engine, UL_OP_RECV);
+}
+
 static int try_features(uint32_t features, enum ul_probe_step *step) {
     struct ul_config config = SMALL;
     struct ul_engine *engine;
@@ -176,7 +192,7 @@ static int try_features(uint32_t features, enum ul_probe_step *step) {
         return error;
     }
     *step = UL_PROBE_OPERATION;
-    return features & UL_FEATURE_MULTISHOT_ACCEPT ? try_accept(engine) : try_receive(engine);
+    return try_operation(engine, features);
 }
 
 static int ask_kernel(struct ul_probe_result *result) {
@@ -204,7 +220,7 @@ void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
         result->error = -error;
         return;
     }
-    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_MULTISHOT_ACCEPT;
+    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_MULTISHOT_RECVMSG;
          feature <<= 1)
         if (!(disabled & feature) && !try_features(features | feature, &step))
             features |= feature;

@@ -4,6 +4,7 @@
  * (message header, sockaddr, iovecs) when it takes the SQE, and keeps a copy
  * (IORING_FEAT_SUBMIT_STABLE); until then it must stay where it is.
  */
+#include "calls.h"
 #include "uring.h"
 
 #include <limits.h>
@@ -68,23 +69,51 @@ void ul_request_free_addresses(struct ul_uring *uring) {
 
 static void fill_accept(struct ul_uring *uring, const struct ul_operation *operation,
                         struct io_uring_sqe *sqe) {
-    /* No address: a multishot has but one place for all of them. */
+    bool goes_on = !(operation->flags & UL_ONCE) && ul_has(uring, UL_FEATURE_MULTISHOT_ACCEPT);
     *sqe = (struct io_uring_sqe){
         .opcode = IORING_OP_ACCEPT,
         .fd = operation->fd,
-        .ioprio = ul_has(uring, UL_FEATURE_MULTISHOT_ACCEPT) ? IORING_ACCEPT_MULTISHOT : 0,
+        .ioprio = goes_on ? IORING_ACCEPT_MULTISHOT : 0,
         .accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK,
         .user_data = operation->token,
     };
+    /* A multishot has but one place for all names. */
+    if (operation->flags & UL_ONCE && operation->address) {
+        struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
+        name->length = sizeof(name->bytes);
+        sqe->addr = (uintptr_t)name->bytes;
+        sqe->addr2 = (uintptr_t)&name->length;
+    }
 }
 
 static void fill_recv(struct ul_uring *uring, const struct ul_operation *operation,
                       struct io_uring_sqe *sqe) {
+    bool is_once = operation->flags & UL_ONCE;
+    bool goes_on = !is_once && ul_has(uring, UL_FEATURE_MULTISHOT_RECV);
+    size_t limit = is_once ? ul_wanted_bytes(operation, uring->buffers.size) : 0;
     *sqe = (struct io_uring_sqe){
         .opcode = IORING_OP_RECV,
         .fd = operation->fd,
         .flags = IOSQE_BUFFER_SELECT,
-        .ioprio = ul_has(uring, UL_FEATURE_MULTISHOT_RECV) ? IORING_RECV_MULTISHOT : 0,
+        .ioprio = goes_on ? IORING_RECV_MULTISHOT : 0,
+        .len = (uint32_t)limit,
+        .user_data = operation->token,
+    };
+}
+
+/* The kernel copies the header when it takes the SQE; it says how much room the name has, and
+ * no more. */
+static void fill_recvmsg(const struct ul_uring *uring, const struct ul_operation *operation,
+                         struct io_uring_sqe *sqe) {
+    static const struct msghdr HEADER = {.msg_namelen = sizeof(((struct ul_message *)0)->name)};
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_RECVMSG,
+        .fd = operation->fd,
+        .flags = IOSQE_BUFFER_SELECT,
+        .ioprio = IORING_RECV_MULTISHOT,
+        .addr = (uintptr_t)&HEADER,
+        .len = 1,
+        .buf_group = uring->messages.group,
         .user_data = operation->token,
     };
 }
@@ -104,9 +133,11 @@ static void fill_send(const struct ul_operation *operation, struct io_uring_sqe 
  * A sum of more than INT_MAX bytes is a short send to the kernel. */
 static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation *operation,
                                struct io_uring_sqe *sqe) {
-    struct msghdr *message = &uring->messages[sqe - uring->ring.sq.sqes];
-    message->msg_iov = (struct iovec *)(uintptr_t)operation->address;
-    message->msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX;
+    struct msghdr *message = &uring->headers[sqe - uring->ring.sq.sqes];
+    *message = (struct msghdr){
+        .msg_iov = (struct iovec *)(uintptr_t)operation->address,
+        .msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX,
+    };
     *sqe = (struct io_uring_sqe){
         .opcode = IORING_OP_SENDMSG,
         .fd = operation->fd,
@@ -175,13 +206,22 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
     case UL_OP_CONNECT:
         fill_connect(operation, sqe);
         break;
+    case UL_OP_RECVMSG:
+        fill_recvmsg(uring, operation, sqe);
+        break;
     default:
         fill_watch(operation, sqe);
     }
 }
 
+static bool reads(const struct ul_operation *operation) {
+    return operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG ||
+           operation->opcode == UL_OP_ACCEPT;
+}
+
 void ul_request_readiness(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
-    bool reads = operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_ACCEPT;
-    ul_request_poll(operation->fd, reads ? POLLIN : POLLOUT,
+    ul_request_poll(operation->fd, reads(operation) ? POLLIN : POLLOUT,
                     ul_tagged(operation->token, UL_TAG_POLL), sqe);
+    if (operation->readiness == UL_READINESS_MISLED)
+        sqe->len = IORING_POLL_ADD_MULTI;
 }

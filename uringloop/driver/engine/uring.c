@@ -7,6 +7,7 @@
  *
  *   the kernel ended a multishot that should go on   start again
  *   no receive buffer was left (ENOBUFS)             wait in `starved` for the next turn
+ *   no request does it, or none does it well         steps.c does it
  *   EAGAIN for a socket with O_NONBLOCK              poll for readiness, then start again
  *   no place in the submission queue                 wait in `pending` for the next enter
  *
@@ -19,6 +20,7 @@
  * Two events at most come of one completion: a piece, and the end. Completions stay in the
  * kernel's queue while there is no room for two.
  */
+#include "calls.h"
 #include "uring.h"
 
 #include <poll.h>
@@ -26,7 +28,6 @@
 #include <unistd.h>
 
 enum {
-    ROOM_NEEDED = 2,       /* events for one completion */
     SHORTAGE_NS = 1000000, /* a pause for a kernel that refuses to take more */
 };
 
@@ -47,7 +48,7 @@ static void fill(struct ul_uring *uring, struct ul_operation *operation,
     }
 }
 
-static void stage(struct ul_uring *uring, struct ul_operation *operation) {
+void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
     struct io_uring_sqe *sqe = ul_ring_sqe(uring);
     if (sqe)
         fill(uring, operation, sqe);
@@ -57,43 +58,55 @@ static void stage(struct ul_uring *uring, struct ul_operation *operation) {
 
 /* The life of an operation. ------------------------------------------------------------- */
 
-static void finish_operation(struct ul_uring *uring, struct ul_operation *operation,
-                             int64_t result) {
+/* A SENDMSG that ends early has dealt with some; a failed SEND may have sent some. */
+void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
+                 uint64_t address) {
     ul_list_remove(operation);
     if (operation->opcode == UL_OP_CONNECT)
         ul_request_release_address(uring, operation);
-    ul_finish(uring->engine, operation, result,
-              operation->opcode == UL_OP_SEND ? operation->done : 0);
+    if (operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done)
+        result = (int64_t)operation->done;
+    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
+        address = operation->done;
+    ul_finish(uring->engine, operation, result, address);
 }
 
-static void stage_as(struct ul_uring *uring, struct ul_operation *operation, enum ul_phase phase) {
+static void finish_operation(struct ul_uring *uring, struct ul_operation *operation,
+                             int64_t result) {
+    ul_conclude(uring, operation, result, 0);
+}
+
+void ul_stage_as(struct ul_uring *uring, struct ul_operation *operation, enum ul_phase phase) {
     if (operation->cancelled) {
         finish_operation(uring, operation, -ECANCELED);
         return;
     }
     operation->phase = phase;
-    stage(uring, operation);
+    ul_stage(uring, operation);
 }
 
 static void run(struct ul_uring *uring, struct ul_operation *operation) {
-    bool polls = operation->opcode == UL_OP_RECV && !ul_has(uring, UL_FEATURE_BUFFER_RING);
-    stage_as(uring, operation, polls ? UL_PHASE_POLL_PENDING : UL_PHASE_MAIN_PENDING);
+    if (ul_is_stepped(uring, operation))
+        ul_step(uring, operation);
+    else
+        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
 }
 
-static void starve(struct ul_uring *uring, struct ul_operation *operation) {
+void ul_starve(struct ul_uring *uring, struct ul_buffers *buffers,
+               struct ul_operation *operation) {
     uring->engine->shared.counters.buffer_shortages++;
     if (operation->cancelled) {
         finish_operation(uring, operation, -ECANCELED);
         return;
     }
     operation->phase = UL_PHASE_STARVED;
-    ul_list_append(&uring->starved, operation);
+    ul_list_append(&buffers->starved, operation);
 }
 
 /* The end, unless the answer only says: not now. */
 static void finish_or_retry(struct ul_uring *uring, struct ul_operation *operation, int result) {
     if (result == -EAGAIN)
-        stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
     else if (result == -EINTR)
         run(uring, operation);
     else
@@ -102,6 +115,10 @@ static void finish_or_retry(struct ul_uring *uring, struct ul_operation *operati
 
 static void accept_completed(struct ul_uring *uring, struct ul_operation *operation,
                              const struct io_uring_cqe *cqe) {
+    if (cqe->res >= 0 && operation->flags & UL_ONCE) {
+        finish_operation(uring, operation, cqe->res);
+        return;
+    }
     if (cqe->res >= 0)
         ul_give(uring->engine, operation, cqe->res, 0);
     if (cqe->flags & IORING_CQE_F_MORE)
@@ -116,7 +133,11 @@ static void recv_completed(struct ul_uring *uring, struct ul_operation *operatio
                            const struct io_uring_cqe *cqe) {
     uint64_t address = 0;
     if (cqe->flags & IORING_CQE_F_BUFFER)
-        address = ul_buffers_take(uring, cqe);
+        address = ul_buffers_take(&uring->buffers, cqe);
+    if (cqe->res > 0 && operation->flags & UL_ONCE) {
+        ul_conclude(uring, operation, cqe->res, address);
+        return;
+    }
     if (cqe->res > 0)
         ul_give(uring->engine, operation, cqe->res, address);
     if (cqe->flags & IORING_CQE_F_MORE)
@@ -124,7 +145,26 @@ static void recv_completed(struct ul_uring *uring, struct ul_operation *operatio
     if (cqe->res > 0)
         run(uring, operation);
     else if (cqe->res == -ENOBUFS)
-        starve(uring, operation);
+        ul_starve(uring, &uring->buffers, operation);
+    else
+        finish_or_retry(uring, operation, cqe->res);
+}
+
+/* A message without payload ends a multishot, and is a message all the same. */
+static void recvmsg_completed(struct ul_uring *uring, struct ul_operation *operation,
+                              const struct io_uring_cqe *cqe) {
+    uint64_t address = 0;
+    if (cqe->flags & IORING_CQE_F_BUFFER)
+        address = ul_buffers_take(&uring->messages, cqe);
+    if (cqe->res >= UL_MESSAGE_HEADER)
+        ul_give(uring->engine, operation, cqe->res - UL_MESSAGE_HEADER,
+                address + UL_MESSAGE_HEADER);
+    if (cqe->flags & IORING_CQE_F_MORE)
+        return;
+    if (cqe->res >= 0)
+        run(uring, operation);
+    else if (cqe->res == -ENOBUFS)
+        ul_starve(uring, &uring->messages, operation);
     else
         finish_or_retry(uring, operation, cqe->res);
 }
@@ -142,7 +182,7 @@ static void send_completed(struct ul_uring *uring, struct ul_operation *operatio
 static void connect_completed(struct ul_uring *uring, struct ul_operation *operation,
                               int result) {
     if (result == -EINPROGRESS || result == -EALREADY || result == -EINTR)
-        stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
     else
         finish_operation(uring, operation, result);
 }
@@ -177,7 +217,7 @@ static void watch_completed(struct ul_uring *uring, struct ul_operation *operati
         }
     } else if (ready > 0 && !operation->cancelled) {
         operation->cancelled = true;
-        stage(uring, operation);
+        ul_stage(uring, operation);
     }
 }
 
@@ -196,6 +236,9 @@ static void main_completed(struct ul_uring *uring, struct ul_operation *operatio
     case UL_OP_CONNECT:
         connect_completed(uring, operation, cqe->res);
         break;
+    case UL_OP_RECVMSG:
+        recvmsg_completed(uring, operation, cqe);
+        break;
     default:
         watch_completed(uring, operation, cqe);
     }
@@ -207,41 +250,23 @@ static int socket_error(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? errno : error;
 }
 
-/* Receives without buffer ring; the socket was readable. */
-static void recv_now(struct ul_uring *uring, struct ul_operation *operation) {
-    struct ul_buffers *buffers = &uring->buffers;
-    size_t size;
-    ssize_t received;
-    char *memory = ul_buffers_scratch(buffers, &size);
-    if (!memory) {
-        starve(uring, operation);
-        return;
-    }
-    received = recv(operation->fd, memory, size, MSG_DONTWAIT);
-    if (received > 0) {
-        buffers->scratch_used += (size_t)received;
-        ul_give(uring->engine, operation, received, (uintptr_t)memory);
-        run(uring, operation);
-    } else {
-        finish_or_retry(uring, operation, received ? -errno : 0);
-    }
-}
-
-static void poll_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
-    if (result < 0)
-        finish_operation(uring, operation, result);
+static void poll_completed(struct ul_uring *uring, struct ul_operation *operation,
+                           const struct io_uring_cqe *cqe) {
+    if (ul_is_stepped(uring, operation))
+        ul_step_ready(uring, operation, cqe);
+    else if (cqe->res < 0)
+        finish_operation(uring, operation, cqe->res);
     else if (operation->opcode == UL_OP_CONNECT)
         finish_operation(uring, operation, -socket_error(operation->fd));
-    else if (operation->opcode == UL_OP_RECV && !ul_has(uring, UL_FEATURE_BUFFER_RING) &&
-             !operation->cancelled)
-        recv_now(uring, operation);
     else
-        stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
+        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
 }
 
+/* Whoever wants the end of a request asks until it comes. */
 static void cancel_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
-    if (result == -ENOENT && operation->cancelled)
-        stage(uring, operation);
+    if (result == -ENOENT &&
+        (operation->cancelled || operation->readiness >= UL_READINESS_GOES_ON))
+        ul_stage(uring, operation);
 }
 
 /* Level-triggered when it is armed: a wake between the read and the poll is not lost. */
@@ -275,17 +300,27 @@ static void completed(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
     if (tag == UL_TAG_MAIN)
         main_completed(uring, operation, cqe);
     else if (tag == UL_TAG_POLL)
-        poll_completed(uring, operation, cqe->res);
+        poll_completed(uring, operation, cqe);
     else
         cancel_completed(uring, operation, cqe->res);
 }
 
 /* The turn. ----------------------------------------------------------------------------- */
 
+/* Without memory for a ring of its own a RECVMSG is carried out by steps.c. */
+static void need_messages(struct ul_uring *uring) {
+    if (!ul_has(uring, UL_FEATURE_MULTISHOT_RECVMSG) || !ul_buffers_open_messages(uring))
+        return;
+    uring->features &= ~(uint32_t)UL_FEATURE_MULTISHOT_RECVMSG;
+    uring->engine->shared.features = uring->features;
+}
+
 static void start(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
     if (operation->opcode == UL_OP_POLL)
         operation->length = 0; /* flags of the request */
+    if (operation->opcode == UL_OP_RECVMSG)
+        need_messages(uring);
     if (operation->opcode == UL_OP_CONNECT && !ul_request_copy_address(uring, operation))
         finish_operation(uring, operation, -ENOMEM);
     else
@@ -295,18 +330,31 @@ static void start(struct ul_engine *engine, struct ul_operation *operation) {
 static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
     if (ul_is_in_kernel(operation))
-        stage(uring, operation);
+        ul_stage(uring, operation);
     else
         finish_operation(uring, operation, -ECANCELED);
 }
 
-static void run_starved(struct ul_uring *uring) {
-    uint32_t left = ul_buffers_appetite(&uring->buffers);
-    while (left-- && !ul_list_is_empty(&uring->starved)) {
-        struct ul_operation *operation = uring->starved.next;
+static void run_starved(struct ul_uring *uring, struct ul_buffers *buffers) {
+    uint32_t left = ul_buffers_appetite(buffers);
+    while (left-- && !ul_list_is_empty(&buffers->starved)) {
+        struct ul_operation *operation = buffers->starved.next;
         ul_list_remove(operation);
         run(uring, operation);
     }
+}
+
+static bool is_anybody_waiting(const struct ul_uring *uring) {
+    return !ul_list_is_empty(&uring->buffers.starved) ||
+           !ul_list_is_empty(&uring->messages.starved) ||
+           !ul_list_is_empty(&uring->spare.starved) || !ul_list_is_empty(&uring->resting);
+}
+
+static void run_waiting(struct ul_uring *uring) {
+    run_starved(uring, &uring->buffers);
+    run_starved(uring, &uring->messages);
+    run_starved(uring, &uring->spare);
+    ul_step_resting(uring);
 }
 
 static int begin(struct ul_engine *engine) {
@@ -318,14 +366,17 @@ static int begin(struct ul_engine *engine) {
         return error;
     uring->is_woken = false;
     ul_buffers_give_back(&uring->buffers);
-    run_starved(uring);
+    ul_buffers_give_back(&uring->messages);
+    ul_buffers_give_back(&uring->spare);
+    if (is_anybody_waiting(uring))
+        run_waiting(uring);
     return 0;
 }
 
 static uint32_t reap(struct ul_uring *uring) {
     struct io_uring_cqe cqe;
     uint32_t count = 0;
-    while (ul_event_room(uring->engine) >= ROOM_NEEDED && ul_ring_cqe(uring, &cqe)) {
+    while (ul_event_room(uring->engine) >= UL_ROOM_NEEDED && ul_ring_cqe(uring, &cqe)) {
         completed(uring, &cqe);
         count++;
     }
@@ -333,20 +384,24 @@ static uint32_t reap(struct ul_uring *uring) {
     return count;
 }
 
-/* Whether this turn has to end: somebody has an event, or receives wait for the buffers
- * that only the next turn gives back. */
+/* Whether this turn has to end: somebody has an event, or waits for the next turn. */
 static bool is_due(const struct ul_uring *uring) {
     return uring->engine->counting_events || uring->is_woken ||
-           ul_event_room(uring->engine) < ROOM_NEEDED || !ul_list_is_empty(&uring->starved);
+           ul_event_room(uring->engine) < UL_ROOM_NEEDED || is_anybody_waiting(uring);
 }
 
-/* How long to sleep: not at all when due, and shortly when the kernel took less than we have. */
+static inline int64_t shorter(int64_t timeout_ns, int64_t limit_ns) {
+    return timeout_ns >= 0 && timeout_ns < limit_ns ? timeout_ns : limit_ns;
+}
+
+/* How long to sleep: not at all when due, shortly when the kernel took less than we have, or
+ * until the clock wakes an operation. */
 static int64_t sleep_ns(const struct ul_uring *uring, int64_t timeout_ns) {
     if (is_due(uring))
         return 0;
-    if (uring->wake_is_armed && ul_list_is_empty(&uring->pending))
-        return timeout_ns;
-    return timeout_ns >= 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS;
+    if (!uring->wake_is_armed || !ul_list_is_empty(&uring->pending))
+        return shorter(timeout_ns, SHORTAGE_NS);
+    return ul_list_is_empty(&uring->retried) ? timeout_ns : shorter(timeout_ns, uring->retry_ns);
 }
 
 /* With TASKRUN_FLAG the kernel tells when it has completions to post. Without it (neither
@@ -366,7 +421,7 @@ static int look(struct ul_uring *uring, int64_t timeout_ns) {
     if (result >= 0 || !ul_is_transient(result) || result == -EINTR || result == -ETIME)
         return result;
     if (timeout_ns)
-        ul_ring_wait(uring, timeout_ns > 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS);
+        ul_ring_wait(uring, shorter(timeout_ns, SHORTAGE_NS));
     return -EINTR;
 }
 
@@ -383,19 +438,23 @@ static void stage_pending(struct ul_uring *uring) {
     }
 }
 
-/* Looks again as long as only such completions came that nobody waits for. An enter that
- * brought none was interrupted or timed out, whatever it returned. */
+/* Looks again as long as only such completions came that nobody waits for, or the clock woke
+ * an operation. Any other enter that brought none was interrupted or timed out, whatever it
+ * returned. */
 static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
     int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
     for (;;) {
+        bool retries = !ul_list_is_empty(&uring->retried);
         uint32_t reaped;
         int result;
         stage_pending(uring);
         result = look(uring, sleep_ns(uring, timeout_ns));
         reaped = reap(uring);
-        if (result < 0)
+        if (retries)
+            ul_step_retried(uring);
+        if (result < 0 && !(retries && result == -ETIME))
             return ul_is_transient(result) ? 0 : result;
-        if (!reaped || !timeout_ns || is_due(uring))
+        if (!timeout_ns || is_due(uring) || (!reaped && result >= 0))
             return 0;
         if (timeout_ns > 0 && (timeout_ns = end_ns - ul_now_ns()) <= 0)
             return 0;

@@ -1,7 +1,9 @@
 /* uring.h - what the files of the io_uring backend share: the ring, its lists, its buffers.
  *
  * ring.c knows the two queues, requests.c the SQEs, buffers.c the receive memory, uring.c the
- * operations and the turn, lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the constants.
+ * operations and the turn, steps.c those operations that no request of the kernel carries out,
+ * lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
+ * constants.
  */
 #ifndef URINGLOOP_URING_H
 #define URINGLOOP_URING_H
@@ -31,7 +33,11 @@
 #define UL_KERNEL_FEATURES_NEEDED                                                                \
     (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG)
 
-enum { UL_NS_PER_S = 1000000000 };
+enum {
+    UL_NS_PER_S = 1000000000,
+    UL_ROOM_NEEDED = 2, /* events that one completion may bring: a piece, and the end */
+    UL_MESSAGE_ROOM = UL_MESSAGE_HEADER + UL_MESSAGE_BYTES,
+};
 
 /* The kernel's struct io_uring_buf_reg; its `flags` is padding in liburing 2.3. */
 struct ul_buffer_registration {
@@ -46,8 +52,9 @@ struct ul_buffer_registration {
  * the kernel picks them; without, they are one scratch area, filled from the start in each
  * turn. */
 struct ul_buffers {
-    char *memory;
+    char *memory;                   /* NULL: not mapped yet */
     struct io_uring_buf_ring *ring; /* NULL: scratch */
+    struct ul_operation starved;    /* list: receives that wait for a buffer */
     uint32_t *offsets;              /* of each buffer: bytes already given to Python */
     uint16_t *used;                 /* buffers to give back in the next turn */
     uint32_t used_count;
@@ -55,6 +62,7 @@ struct ul_buffers {
     uint32_t pieces;    /* receives that one buffer is likely to serve */
     uint32_t count;
     uint32_t size;
+    uint16_t group; /* the kernel's name of the ring */
     size_t scratch_used;
 };
 
@@ -79,10 +87,15 @@ struct ul_uring {
     bool is_woken;          /* in this turn */
     pthread_t thread;       /* the one that enabled the ring */
     pid_t thread_id;
-    struct msghdr *messages; /* one for each SQE: SENDMSG reads it at submission */
+    struct msghdr *headers; /* one for each SQE: a vectored send reads it at submission */
     struct ul_operation pending; /* list: wait for an SQE */
-    struct ul_operation starved; /* list: receives that wait for a buffer */
-    struct ul_buffers buffers;
+    struct ul_operation resting; /* list: ready, but the others are to have their share first */
+    struct ul_operation retried; /* list: tried again by the clock */
+    int64_t retry_ns;            /* until the next time */
+    struct ul_buffers buffers;    /* of RECV */
+    struct ul_buffers messages;   /* of multishot RECVMSG; mapped at need */
+    struct ul_buffers spare;      /* scratch of what steps.c receives; mapped at need */
+    uint32_t message_count;       /* as configured, or 0 */
     struct ul_address *free_addresses;
     struct ul_address_block *address_blocks;
 };
@@ -108,12 +121,21 @@ enum ul_phase {
     UL_PHASE_POLL,         /* a poll for it is */
     UL_PHASE_MAIN_PENDING, /* in the list `pending`, to become MAIN */
     UL_PHASE_POLL_PENDING, /* in the list `pending`, to become POLL */
-    UL_PHASE_STARVED,      /* in the list `starved` */
+    UL_PHASE_STARVED,      /* in a list `starved` */
+    UL_PHASE_RESTING,      /* in the list `resting` or `retried` */
 };
 
 static inline bool ul_is_in_kernel(const struct ul_operation *operation) {
     return operation->phase == UL_PHASE_MAIN || operation->phase == UL_PHASE_POLL;
 }
+
+/* What steps.c knows about an operation's readiness. */
+enum ul_readiness_of {
+    UL_READINESS_TRUE = 0, /* a poll tells it */
+    UL_READINESS_MISLED,   /* a poll told it, but it was not so: only changes count */
+    UL_READINESS_GOES_ON,  /* the poll for changes is being cancelled: go on then */
+    UL_READINESS_ENDS,     /* the same, and then end; `argument` has the result */
+};
 
 static inline enum ul_tag ul_tag_of(const struct ul_operation *operation) {
     return operation->phase == UL_PHASE_POLL ? UL_TAG_POLL : UL_TAG_MAIN;
@@ -216,6 +238,42 @@ static inline uint32_t ul_ring_flags(const struct ul_uring *uring) {
 /* CLOCK_MONOTONIC. */
 int64_t ul_now_ns(void);
 
+/* uring.c ------------------------------------------------------------------------------- */
+
+/* Moves an operation on by one SQE, as its phase says. */
+void ul_stage(struct ul_uring *uring, struct ul_operation *operation);
+
+/* The same into a new phase; a cancelled operation ends instead. */
+void ul_stage_as(struct ul_uring *uring, struct ul_operation *operation, enum ul_phase phase);
+
+/* The final event. */
+void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
+                 uint64_t address);
+
+/* Waits for a buffer, which the next turn may give back. */
+void ul_starve(struct ul_uring *uring, struct ul_buffers *buffers,
+               struct ul_operation *operation);
+
+extern const struct ul_backend UL_URING_BACKEND;
+
+/* steps.c ------------------------------------------------------------------------------- */
+
+/* Whether steps.c carries out the operation: with a system call, when it is ready. */
+bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation);
+
+/* Begins, or goes on. Only where there is room for an event. */
+void ul_step(struct ul_uring *uring, struct ul_operation *operation);
+
+/* A poll for it was answered. */
+void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
+                   const struct io_uring_cqe *cqe);
+
+/* Goes on with those that rest, as far as there is room for events. */
+void ul_step_resting(struct ul_uring *uring);
+
+/* Goes on with those that the clock wakes, likewise. */
+void ul_step_retried(struct ul_uring *uring);
+
 /* requests.c ---------------------------------------------------------------------------- */
 
 /* CONNECT: copies the sockaddr, names the copy in operation->argument. False: no memory. */
@@ -227,7 +285,7 @@ void ul_request_free_addresses(struct ul_uring *uring);
 void ul_request_main(struct ul_uring *uring, const struct ul_operation *operation,
                      struct io_uring_sqe *sqe);
 
-/* A poll until the operation may be tried again. */
+/* A poll until the operation may be tried again; for one that was misled, a multishot. */
 void ul_request_readiness(const struct ul_operation *operation, struct io_uring_sqe *sqe);
 
 /* The cancel of the request that is tagged so. */
@@ -237,17 +295,25 @@ void ul_request_poll(int fd, uint32_t mask, uint64_t user_data, struct io_uring_
 
 /* buffers.c ----------------------------------------------------------------------------- */
 
-/* Maps the memory and, if the features say so, hands it to the ring. 0 or -errno. */
+/* Maps the memory of RECV and, if the features say so, hands it to the ring. 0 or -errno. */
 int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config);
 
+/* Those of multishot RECVMSG and of what steps.c receives, unless they are there already.
+ * 0 or -errno, and then nothing has changed. */
+int ul_buffers_open_messages(struct ul_uring *uring);
+int ul_buffers_open_spare(struct ul_uring *uring);
+
 /* Accounts the buffer that a CQE names and returns where its data is. */
-uint64_t ul_buffers_take(struct ul_uring *uring, const struct io_uring_cqe *cqe);
+uint64_t ul_buffers_take(struct ul_buffers *buffers, const struct io_uring_cqe *cqe);
 
 /* Gives all used buffers back to the kernel, empties the scratch area. */
 void ul_buffers_give_back(struct ul_buffers *buffers);
 
 /* Where a receive without buffer ring may put up to *size bytes; NULL: not in this turn. */
 char *ul_buffers_scratch(struct ul_buffers *buffers, size_t *size);
+
+/* Where it may put `size` bytes, aligned for a struct ul_message; NULL: not in this turn. */
+char *ul_buffers_scratch_whole(struct ul_buffers *buffers, size_t size);
 
 /* How many receives are worth starting now. */
 uint32_t ul_buffers_appetite(const struct ul_buffers *buffers);
@@ -259,9 +325,5 @@ void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet);
 
 void ul_uring_close(struct ul_engine *engine);
 void ul_uring_abandon(struct ul_engine *engine);
-
-/* uring.c ------------------------------------------------------------------------------- */
-
-extern const struct ul_backend UL_URING_BACKEND;
 
 #endif

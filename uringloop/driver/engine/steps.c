@@ -1,0 +1,261 @@
+/* steps.c - operations that the loop's thread carries out itself, when they are ready.
+ *
+ * A request of the kernel does most of the work of uring.c. Not so here: what is no socket,
+ * receives without a buffer ring, single messages, datagrams to send, and files. calls.c has
+ * the system calls and the reasons. Writes are tried at once; reads are polled for first, as
+ * mostly nothing is there when somebody asks.
+ *
+ * A poll may mislead. io_uring adds POLLRDHUP to every mask, so a poll for writing is
+ * answered at once for a full socket whose peer has shut its sending side; an error queue
+ * makes POLLERR hold for as long as nobody reads it. To poll again would be to spin. So after
+ * an answer that was not true, the next poll is a multishot, which tells changes only, and
+ * the operation is tried at each change. It stays armed until a try made progress; then it is
+ * cancelled, and its last completion awaited, before the operation goes on or ends.
+ *
+ * That does not do for a datagram to a Unix socket without connection: it polls writable
+ * while the receiver's queue is full, and does not change when others emptied that. There the
+ * clock decides when to try again. To leave it to the kernel (IORING_OP_SENDMSG) would be
+ * worse: with its first try the kernel uses up the payload, and sends an empty datagram with
+ * the next one (seen on 6.18).
+ */
+#include "calls.h"
+#include "uring.h"
+
+enum {
+    RETRY_NS_MIN = 250000,
+    RETRY_NS_MAX = 32000000,
+    MESSAGES_MAX = 16, /* of one socket, for one answer of a poll */
+};
+
+bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
+    switch (operation->opcode) {
+    case UL_OP_RECV:
+        return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
+    case UL_OP_SEND:
+        return operation->flags & UL_FILE;
+    case UL_OP_RECVMSG:
+        return operation->flags & UL_ONCE || operation->length ||
+               !ul_has(uring, UL_FEATURE_MULTISHOT_RECVMSG);
+    case UL_OP_SENDMSG:
+    case UL_OP_SENDFILE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool reads(const struct ul_operation *operation) {
+    return operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG;
+}
+
+/* Tries. A final result, UL_STEP_WAITS or UL_STEP_PUT_OFF. ------------------------------- */
+
+static struct ul_buffers *buffers_of(struct ul_uring *uring,
+                                     const struct ul_operation *operation) {
+    bool is_message = operation->opcode == UL_OP_RECVMSG;
+    return is_message || operation->flags & UL_FILE ? &uring->spare : &uring->buffers;
+}
+
+/* What came, as an event: the final one for UL_ONCE, whose address `address` keeps. */
+static int64_t give(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
+                    void *memory) {
+    operation->done++;
+    if (operation->flags & UL_ONCE) {
+        operation->address = (uintptr_t)memory;
+        return result;
+    }
+    ul_give(uring->engine, operation, result, (uintptr_t)memory);
+    return UL_STEP_WAITS;
+}
+
+static int64_t try_recv(struct ul_uring *uring, struct ul_operation *operation) {
+    struct ul_buffers *buffers = buffers_of(uring, operation);
+    size_t size;
+    char *memory = ul_buffers_scratch(buffers, &size);
+    ssize_t received;
+    if (!memory)
+        return UL_STEP_PUT_OFF;
+    if (operation->flags & UL_ONCE)
+        size = ul_wanted_bytes(operation, size);
+    uring->engine->shared.counters.submissions++;
+    received = ul_call_recv(operation, memory, size);
+    if (received <= 0)
+        return ul_is_not_now((int)-received) ? UL_STEP_WAITS : received;
+    buffers->scratch_used += (size_t)received;
+    return give(uring, operation, received, memory);
+}
+
+static int64_t try_message(struct ul_uring *uring, struct ul_operation *operation) {
+    size_t size = ul_wanted_bytes(operation, UL_MESSAGE_BYTES);
+    char *memory = ul_buffers_scratch_whole(&uring->spare, UL_MESSAGE_HEADER + size);
+    ssize_t received;
+    if (!memory)
+        return UL_STEP_PUT_OFF;
+    uring->engine->shared.counters.submissions++;
+    received = ul_call_recvmsg(operation, (struct ul_message *)memory, size);
+    if (received < 0)
+        return ul_is_not_now((int)-received) ? UL_STEP_WAITS : received;
+    uring->spare.scratch_used += UL_MESSAGE_HEADER + (size_t)received;
+    return give(uring, operation, received, memory + UL_MESSAGE_HEADER);
+}
+
+/* Until there is none left, as each poll costs more than a message. */
+static int64_t try_recvmsg(struct ul_uring *uring, struct ul_operation *operation) {
+    for (int i = 0; i < MESSAGES_MAX && ul_event_room(uring->engine) >= UL_ROOM_NEEDED; i++) {
+        uint64_t before = operation->done;
+        int64_t result = try_message(uring, operation);
+        bool got_one = operation->done > before;
+        if (result == UL_STEP_PUT_OFF && i)
+            return UL_STEP_WAITS;
+        if (result != UL_STEP_WAITS || !got_one)
+            return result;
+    }
+    return UL_STEP_WAITS;
+}
+
+static int64_t try(struct ul_uring *uring, struct ul_operation *operation) {
+    switch (operation->opcode) {
+    case UL_OP_RECV:
+        return try_recv(uring, operation);
+    case UL_OP_RECVMSG:
+        return try_recvmsg(uring, operation);
+    case UL_OP_SEND:
+        return ul_call_write(uring->engine, operation);
+    case UL_OP_SENDMSG:
+        return ul_call_sendmsg(uring->engine, operation);
+    default:
+        return ul_call_sendfile(uring->engine, operation);
+    }
+}
+
+/* What follows. ------------------------------------------------------------------------- */
+
+static void rest(struct ul_uring *uring, struct ul_operation *operation) {
+    if (reads(operation)) {
+        ul_starve(uring, buffers_of(uring, operation), operation);
+        return;
+    }
+    operation->phase = UL_PHASE_RESTING;
+    ul_list_append(&uring->resting, operation);
+}
+
+static void end(struct ul_uring *uring, struct ul_operation *operation, int64_t result) {
+    bool brings = reads(operation) && operation->flags & UL_ONCE && operation->done;
+    ul_conclude(uring, operation, result, brings ? operation->address : 0);
+}
+
+/* Not ready although a poll had said so. */
+static void misled(struct ul_uring *uring, struct ul_operation *operation) {
+    operation->readiness = UL_READINESS_MISLED;
+    if (operation->opcode != UL_OP_SENDMSG) {
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+        return;
+    }
+    if (ul_list_is_empty(&uring->retried))
+        uring->retry_ns = RETRY_NS_MIN;
+    operation->phase = UL_PHASE_RESTING;
+    ul_list_append(&uring->retried, operation);
+}
+
+static void follow(struct ul_uring *uring, struct ul_operation *operation, int64_t result) {
+    operation->readiness = UL_READINESS_TRUE;
+    if (result == UL_STEP_PUT_OFF)
+        rest(uring, operation);
+    else if (result == UL_STEP_WAITS)
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+    else
+        end(uring, operation, result);
+}
+
+void ul_step(struct ul_uring *uring, struct ul_operation *operation) {
+    bool uses_spare = reads(operation) && buffers_of(uring, operation) == &uring->spare;
+    int error = uses_spare ? ul_buffers_open_spare(uring) : 0;
+    if (error)
+        ul_conclude(uring, operation, error, 0);
+    else
+        follow(uring, operation, reads(operation) ? UL_STEP_WAITS : try(uring, operation));
+}
+
+/* The multishot poll made itself useful, and is not needed any more. */
+static void disarm(struct ul_uring *uring, struct ul_operation *operation, int64_t result) {
+    bool is_over = result != UL_STEP_WAITS && result != UL_STEP_PUT_OFF;
+    operation->readiness = is_over ? UL_READINESS_ENDS : UL_READINESS_GOES_ON;
+    if (is_over)
+        operation->argument = (uint64_t)result;
+    ul_stage(uring, operation);
+}
+
+static void disarmed(struct ul_uring *uring, struct ul_operation *operation) {
+    ul_list_remove(operation); /* its cancel may still wait for an SQE */
+    if (operation->readiness == UL_READINESS_ENDS)
+        end(uring, operation, (int64_t)operation->argument);
+    else if (operation->cancelled)
+        ul_conclude(uring, operation, -ECANCELED, 0);
+    else
+        ul_step(uring, operation);
+}
+
+static void try_when_ready(struct ul_uring *uring, struct ul_operation *operation,
+                           bool is_armed) {
+    uint64_t before = operation->done;
+    int64_t result = try(uring, operation);
+    bool was_misled = result == UL_STEP_WAITS && operation->done == before;
+    if (is_armed && !was_misled)
+        disarm(uring, operation, result);
+    else if (was_misled && !is_armed)
+        misled(uring, operation);
+    else if (!was_misled)
+        follow(uring, operation, result);
+}
+
+void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
+                   const struct io_uring_cqe *cqe) {
+    bool is_armed = cqe->flags & IORING_CQE_F_MORE;
+    if (operation->readiness >= UL_READINESS_GOES_ON) {
+        if (!is_armed)
+            disarmed(uring, operation);
+    } else if (cqe->res < 0) {
+        ul_conclude(uring, operation, cqe->res, 0);
+    } else if (!operation->cancelled) {
+        try_when_ready(uring, operation, is_armed);
+    } else if (!is_armed) {
+        ul_conclude(uring, operation, -ECANCELED, 0);
+    }
+}
+
+static bool is_room_left(const struct ul_uring *uring, const struct ul_operation *list) {
+    return !ul_list_is_empty(list) && ul_event_room(uring->engine) >= UL_ROOM_NEEDED;
+}
+
+/* Each once; those that rest again are not asked again. */
+void ul_step_resting(struct ul_uring *uring) {
+    const struct ul_operation *last = uring->resting.prior;
+    const struct ul_operation *operation = NULL;
+    while (operation != last && is_room_left(uring, &uring->resting)) {
+        struct ul_operation *first = uring->resting.next;
+        ul_list_remove(first);
+        ul_step(uring, first);
+        operation = first;
+    }
+}
+
+static bool retry(struct ul_uring *uring, struct ul_operation *operation) {
+    uint64_t before = operation->done;
+    ul_list_remove(operation);
+    try_when_ready(uring, operation, false);
+    return operation->done != before;
+}
+
+void ul_step_retried(struct ul_uring *uring) {
+    const struct ul_operation *last = uring->retried.prior;
+    const struct ul_operation *operation = NULL;
+    int64_t longer_ns = uring->retry_ns * 2;
+    bool has_moved = false;
+    while (operation != last && is_room_left(uring, &uring->retried)) {
+        operation = uring->retried.next;
+        has_moved |= retry(uring, uring->retried.next);
+    }
+    uring->retry_ns = longer_ns < RETRY_NS_MAX ? longer_ns : RETRY_NS_MAX;
+    if (has_moved)
+        uring->retry_ns = RETRY_NS_MIN;
+}
