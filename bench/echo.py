@@ -39,6 +39,9 @@ FORMAT = 1
 DEFAULT_LOOPS = "uringloop,uringloop-epoll,uvloop,asyncio"
 FAMILIES = ("tcp", "unix")
 
+# Has a family of its own, whatever --families says; the C servers have none.
+DATAGRAM = "datagram"
+
 Progress = Callable[[str], None]
 
 
@@ -106,7 +109,7 @@ def probe_all(names: Sequence[str]) -> tuple[list[dict[str, str]], list[dict[str
 def run_round(name: str, case: Case, cores: Cores) -> LoadResult:
     """One loop once: a fresh server, the load on it, and the server's end."""
     with tempfile.TemporaryDirectory(prefix="echo-") as directory:
-        address = ["tcp", "127.0.0.1", "0"]
+        address = [case.family, "127.0.0.1", "0"]
         if case.family == "unix":
             address = ["unix", str(Path(directory) / "echo.sock")]
         with Child(server_command(name, case.mode, address), cores.measured) as server:
@@ -120,6 +123,8 @@ def run_case(
     """All rounds of one case, interleaved: A B C A B C."""
     title = {"mode": case.mode, "family": case.family, **asdict(case.plan)}
     progress(tables.case_title(title))
+    if case.mode == DATAGRAM:
+        names = [name for name in names if name not in loops.NATIVE_SERVERS]
     cores = Cores(settings.server_core, settings.load_core)
     rounds: dict[str, list[LoadResult]] = {name: [] for name in names}
     for number, name in itertools.product(range(settings.rounds), names):
@@ -173,10 +178,15 @@ def cases_of(options: argparse.Namespace) -> list[Case]:
                 verify=options.verify,
             ),
         )
-        for mode, family, size_bytes, connections in itertools.product(
-            options.modes, options.families, options.sizes, options.connections
+        for mode in options.modes
+        for family, size_bytes, connections in itertools.product(
+            families_of(mode, options.families), options.sizes, options.connections
         )
     ]
+
+
+def families_of(mode: str, families: Sequence[str]) -> Sequence[str]:
+    return ("udp",) if mode == DATAGRAM else families
 
 
 def _names(text: str) -> list[str]:

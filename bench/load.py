@@ -15,7 +15,8 @@ from bench.errors import BenchError
 # what is under way at the end (its own limit for that is 5 s).
 SLACK_S = 15.0
 
-Address = list[str]  # ["tcp", host, port] or ["unix", path], as native/endpoint.c reads it
+# ["tcp", host, port], ["unix", path] or ["udp", host, port], as native/endpoint.c reads it.
+Address = list[str]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The echo server under test, as a child process: one loop, one mode, one address.
 
-    python -m bench.server LOOP MODE tcp HOST PORT | unix PATH
+    python -m bench.server LOOP MODE tcp HOST PORT | unix PATH | udp HOST PORT
     python -m bench.server LOOP probe
 
 Says on stdout where it listens and what the loop says of itself, then serves until it
@@ -24,6 +24,7 @@ from bench.load import Address
 
 BACKLOG = 4096
 READ_BYTES = 256 * 1024
+RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024  # the kernel takes what net.core.rmem_max allows
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -126,16 +127,38 @@ async def serve_sock(listener: socket.socket) -> None:
         task.add_done_callback(tasks.discard)
 
 
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Sends each datagram back to where it came from. A full socket is not met: nobody has
+    more under way than the load."""
+
+    _transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._transport.sendto(data, addr)
+
+
+async def serve_datagrams(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(EchoDatagrams, sock=sock)
+    await loop.create_future()
+
+
 MODES: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
     "protocol": serve_protocol,
     "buffered": serve_buffered,
     "streams": serve_streams,
     "sock": serve_sock,
+    "datagram": serve_datagrams,
 }
 
 
 def listening_socket(address: Address) -> socket.socket:
-    """Bound, listening and non-blocking."""
+    """Bound, listening where there are connections, and non-blocking."""
+    if address[0] == "udp":
+        return datagram_socket(address)
     family = socket.AF_UNIX if address[0] == "unix" else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -145,9 +168,21 @@ def listening_socket(address: Address) -> socket.socket:
     return listener
 
 
+def datagram_socket(address: Address) -> socket.socket:
+    """Bound and non-blocking, with the largest receive buffer that everybody may have."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    sock.bind((address[1], int(address[2])))
+    sock.setblocking(False)
+    return sock
+
+
 def address_of(listener: socket.socket) -> Address:
     name = listener.getsockname()
-    return ["unix", name] if listener.family == socket.AF_UNIX else ["tcp", name[0], str(name[1])]
+    if listener.family == socket.AF_UNIX:
+        return ["unix", name]
+    kind = "udp" if listener.type == socket.SOCK_DGRAM else "tcp"
+    return [kind, name[0], str(name[1])]
 
 
 def main(arguments: list[str]) -> None:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 CHILD_LIMIT_S = 60
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -51,6 +53,18 @@ def started_program(
             yield child
         finally:
             child.kill()
+
+
+def assert_no_children() -> None:
+    """This process has no child: neither one that runs nor a zombie."""
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def wait_for_end(pid: int) -> None:
+    """Blocks until the process has ended, without reaping it."""
+    with contextlib.suppress(ChildProcessError):  # somebody was quicker
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _command(name: str, arguments: tuple[str, ...]) -> list[str]:

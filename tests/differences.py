@@ -75,20 +75,109 @@ DIFFERENCES = {
         "asyncio since 3.11 never resumes a protocol that was paused before start_tls(); ours does",
         on_this_python=VERSION >= (3, 11),
     ),
+    "reused_number": Difference(
+        "asyncio's add_reader() raises FileNotFoundError, or watches nothing, for a number that "
+        "was watched, closed without remove_reader(), and given to another file; ours watches "
+        "the new file"
+    ),
+    "full_wakeup_pipe": Difference(
+        "asyncio loses signals, with a warning on stderr, when more than some hundreds come in one "
+        "turn: its socket pair is full; ours has a pipe, which takes 65536"
+    ),
+    "wakeup_descriptor": Difference(
+        "asyncio forgets the descriptor that was set by signal.set_wakeup_fd() before "
+        "add_signal_handler(); ours passes signals on to it, and sets it again in the end"
+    ),
     "fork": Difference(
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
+    ),
+    "pipe_that_does_not_close": Difference(
+        "asyncio takes a pipe transport for unclosed when its file's close() failed"
+    ),
+    "pipe_abort_after_close": Difference(
+        "asyncio calls connection_lost() twice when a write pipe is aborted after its end began"
+    ),
+    "pipe_hears_its_socket": Difference(
+        "asyncio takes what the peer of a socket sends for its end, and what a FIFO that is open "
+        "for both holds; ours closes when the other end does"
+    ),
+    "cancelled_start": Difference(
+        "asyncio waits for ever, or for the grandchildren, when the start of a child is cancelled "
+        "before all its pipes are connected (cpython 103847, 125502); ours closes them"
+    ),
+    "reaped_elsewhere": Difference(
+        "asyncio before 3.12 reaps in a thread of its own, so that nobody else can be first",
+        on_this_python=VERSION < (3, 12),
+    ),
+    "reaped_by_popen": Difference(
+        "asyncio reports 255 and a warning also when the child's own Popen object has the return "
+        "code; ours takes it from there"
+    ),
+    "close_after_loop": Difference(
+        "asyncio before 3.13.2 cannot close a subprocess transport whose loop is closed "
+        "(cpython 114177): RuntimeError, and the child lives on; ours kills it"
+    ),
+    "exit_context": Difference(
+        "asyncio before 3.12 calls process_exited() from a thread's empty context; ours calls it "
+        "in the context that the child was started in",
+        on_this_python=VERSION < (3, 12),
     ),
     "cancelled_receive": Difference(
         "asyncio drops what sock_recv() or sock_accept() has taken when its task is cancelled "
         "before it runs again; ours keeps it for the next call or returns it"
     ),
+    "overlapping_calls": Difference(
+        "asyncio forgets the first of two sock_recv(), sock_sendall() or sock_accept() that wait "
+        "on one socket: it never ends. Ours take turns, in the order of the calls"
+    ),
+    "datagram_calls": Difference(
+        "asyncio has sock_recvfrom(), sock_recvfrom_into() and sock_sendto() since 3.11; ours "
+        "has them on 3.10 too",
+        on_this_python=VERSION < (3, 11),
+    ),
+    "sendfile_while_closing": Difference(
+        "asyncio's sendfile() never ends when its own transport is closed meanwhile, or cancelled "
+        "while it waits for what was written before; ours raises ConnectionError, and gives the "
+        "transport back"
+    ),
+    "cancelled_sendfile": Difference(
+        "asyncio leaves a file's position where it was when sendfile() is cancelled; ours sets it "
+        "to what was sent, as after any other end"
+    ),
     "huge_write": Difference(
         "asyncio copies what is left of a write and moves it at every short send (up to 3.11): "
         "two gibibytes take longer than any limit of a test; ours sends from where they are"
     ),
+    "pause_datagrams": Difference(
+        "asyncio 3.10 cannot pause a datagram transport; ours can",
+        on_this_python=VERSION < (3, 11),
+    ),
+    "two_transports_for_a_socket": Difference(
+        "asyncio up to 3.11 makes a second datagram transport for a socket that has one, and "
+        "the first hears no more; ours refuses, as asyncio later",
+        on_this_python=VERSION < (3, 12),
+    ),
+    "datagram_header_bytes": Difference(
+        "asyncio 3.13 counts 8 bytes more for a waiting datagram, and never takes them back, "
+        "so that the protocol is resumed too late or never; ours takes them back",
+        on_this_python=VERSION >= (3, 13),
+    ),
+    "sendto_after_lost": Difference(
+        "asyncio's sendto() raises AttributeError after connection_lost() of an unconnected "
+        "endpoint; ours drops the datagram, as both do for a connected one"
+    ),
+    "full_unix_receiver": Difference(
+        "asyncio turns without rest while the receiver of an unconnected Unix socket is full, "
+        "for which poll(2) has no sign; ours looks again from time to time"
+    ),
     "nan_delay": Difference(
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"
+    ),
+    "one_context": Difference(
+        "asyncio before 3.15 calls a protocol in the context that happens to be current; ours "
+        "has one for each connection, as asyncio since",
+        on_this_python=VERSION < (3, 15),
     ),
 }

@@ -54,8 +54,11 @@ def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
     if not hasattr(loop, "driver_state"):
         return []
     state = loop.driver_state()
-    signal_pipe = loop._signal_pipe is not None
-    counts = {"in flight": state.in_flight - signal_pipe, "receive buffers": state.buffers_held}
+    counts = {
+        "in flight": state.in_flight - loop._watches.is_armed,
+        "watched descriptors": len(loop._watches) - loop._signals.is_watched,
+        "receive buffers": state.buffers_held,
+    }
     return [f"{name}: {count}" for name, count in counts.items() if count]
 
 

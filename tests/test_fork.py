@@ -28,6 +28,13 @@ def test_a_child_that_uses_its_parents_loop_is_told_and_harms_nobody(
     assert out.splitlines() == ["child: told", "parent: echo"]
 
 
+@pytest.mark.difference("fork")
+def test_what_a_child_no_longer_watches_its_parent_still_does(loop_kind: str) -> None:
+    """Row 26: an epoll set and a pipe outlive the fork in both."""
+    out = run_program("forking.py", loop_kind, "unwatch_in_child")
+    assert out.splitlines() == ["parent: undisturbed"]
+
+
 def test_many_children_leave_the_parents_connections_alone(loop_kind: str) -> None:
     """Row 26: forks in the middle of traffic, the children end at once."""
     out = run_program("forking.py", loop_kind, "fork_in_traffic")

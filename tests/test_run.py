@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 from children import run_program
@@ -23,10 +25,19 @@ def chosen(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def restored_policy() -> Iterator[None]:
-    before = asyncio.get_event_loop_policy()
-    yield
-    asyncio.set_event_loop_policy(before)
+def with_policies() -> Iterator[Callable[[], Any]]:
+    """What each use of policies is wrapped in: asyncio warns of it since 3.14."""
+
+    def policies() -> Any:
+        if sys.version_info < (3, 14):
+            return contextlib.nullcontext()
+        return pytest.warns(DeprecationWarning, match="policy")
+
+    with policies():
+        before = asyncio.get_event_loop_policy()
+    yield policies
+    with policies():
+        asyncio.set_event_loop_policy(before)
 
 
 async def backend_of_running_loop() -> str:
@@ -123,20 +134,50 @@ def test_a_task_left_over_that_fails_is_reported(
     assert "while it was cancelled" in caplog.text
 
 
-def test_install_makes_asyncio_use_our_loop(chosen: str, restored_policy: None) -> None:
-    uringloop.install()
-    assert isinstance(asyncio.get_event_loop_policy(), uringloop.EventLoopPolicy)
+def test_install_makes_asyncio_use_our_loop(chosen: str, with_policies: Callable[[], Any]) -> None:
+    with with_policies():
+        uringloop.install()
+    with with_policies():
+        assert isinstance(asyncio.get_event_loop_policy(), uringloop.EventLoopPolicy)
     assert asyncio.run(backend_of_running_loop()) == chosen
 
 
-def test_the_policy_makes_our_loops(chosen: str, restored_policy: None) -> None:
-    asyncio.set_event_loop_policy(uringloop.EventLoopPolicy())
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
+def test_install_warns_its_caller_once_and_names_what_to_use(
+    with_policies: Callable[[], Any],
+) -> None:
+    with pytest.warns(DeprecationWarning, match="event loop policy") as warned:
+        uringloop.install()
+    (warning,) = warned
+    assert warning.filename == __file__
+    assert "loop_factory=uringloop.new_event_loop" in str(warning.message)
+
+
+def test_the_policy_makes_our_loops(chosen: str, with_policies: Callable[[], Any]) -> None:
+    policy = uringloop.EventLoopPolicy()
+    with with_policies():
+        asyncio.set_event_loop_policy(policy)
     loop = asyncio.new_event_loop()
     assert isinstance(loop, uringloop.EventLoop)
     asyncio.set_event_loop(loop)
-    assert asyncio.get_event_loop_policy().get_event_loop() is loop
+    assert policy.get_event_loop() is loop
     asyncio.set_event_loop(None)
     loop.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="earlier, none was made or it warned")
+def test_the_policy_has_no_loop_of_its_own(chosen: str) -> None:
+    with pytest.raises(RuntimeError, match="no current event loop"):
+        uringloop.EventLoopPolicy().get_event_loop()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="run() takes coroutines only before 3.14")
+def test_run_takes_whatever_can_be_awaited(chosen: str) -> None:
+    class Awaitable:
+        def __await__(self) -> Generator[Any, None, str]:
+            return backend_of_running_loop().__await__()
+
+    assert uringloop.run(Awaitable()) == chosen
 
 
 @RUNNER

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -13,13 +15,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from children import started_program
+from children import run_program, started_program
 from kernel_view import wait_until_asleep
 from loops import LoopFactory
+from peers import until_true
 
 RUNNER = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="Ctrl-C cancels the main task since 3.11"
 )
+
+# glibc's struct sigaction on 64 bits: the handler, a set of 1024 signals, the flags.
+SIGACTION_BYTES = 152
+SA_FLAGS_AT = 136
+SA_RESTART = 0x10000000
 
 
 def kill_self(number: int) -> None:
@@ -128,6 +136,133 @@ def test_close_removes_the_handlers(new_loop: LoopFactory) -> None:
     assert signal.set_wakeup_fd(-1) == -1
 
 
+def test_closing_the_loop_gives_signals_back_to_python(new_loop: LoopFactory) -> None:
+    loop = new_loop()
+    loop.add_signal_handler(signal.SIGINT, loop.stop)
+    loop.add_signal_handler(signal.SIGCHLD, loop.stop)
+    loop.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    assert not loop.remove_signal_handler(signal.SIGINT)
+
+
+def test_signals_that_came_between_runs_are_handled_in_the_next(
+    loop: AbstractEventLoop,
+) -> None:
+    calls: list[int] = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: (calls.append(1), loop.stop()))
+    kill_self(signal.SIGUSR1)
+    assert calls == []
+    loop.run_forever()
+    kill_self(signal.SIGUSR1)
+    loop.run_forever()
+    assert calls == [1, 1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_handler_may_remove_itself(loop: AbstractEventLoop) -> None:
+    removed: list[bool] = []
+
+    def handle() -> None:
+        removed.append(loop.remove_signal_handler(signal.SIGUSR1))
+        loop.stop()
+
+    loop.add_signal_handler(signal.SIGUSR1, handle)
+    loop.call_soon(kill_self, signal.SIGUSR1)
+    loop.run_forever()
+    assert removed == [True]
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_handlers_are_removed_by_the_loop_that_has_them(new_loop: LoopFactory) -> None:
+    mine, other = new_loop(), new_loop()
+    mine.add_signal_handler(signal.SIGUSR1, mine.stop)
+    assert not other.remove_signal_handler(signal.SIGUSR1)
+    assert mine.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_hundred_signals_in_one_turn_all_reach_their_handlers(
+    loop: AbstractEventLoop,
+) -> None:
+    counts = {signal.SIGUSR1: 0, signal.SIGUSR2: 0}
+
+    def count(number: signal.Signals) -> None:
+        counts[number] += 1
+        if sum(counts.values()) == 100:
+            loop.stop()
+
+    def send_all() -> None:
+        for _ in range(50):
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR2)
+
+    for number in counts:
+        loop.add_signal_handler(number, count, number)
+    loop.call_soon(send_all)
+    loop.run_forever()
+    assert counts == {signal.SIGUSR1: 50, signal.SIGUSR2: 50}
+    for number in counts:
+        assert loop.remove_signal_handler(number)
+
+
+@pytest.mark.difference("full_wakeup_pipe")
+def test_thousands_of_one_signal_do_not_drown_another(loop: AbstractEventLoop) -> None:
+    calls: list[int] = []
+
+    def send_all() -> None:
+        for _ in range(10_000):
+            signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR2)
+
+    loop.add_signal_handler(signal.SIGUSR1, calls.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, loop.stop)
+    loop.call_soon(send_all)
+    loop.run_forever()
+    assert len(calls) == 10_000
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+def test_system_calls_go_on_after_a_signal_with_a_handler(loop: AbstractEventLoop) -> None:
+    """signal.siginterrupt(): Python repeats a call that ended with EINTR, other code may not."""
+    loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+    action = ctypes.create_string_buffer(SIGACTION_BYTES)
+    assert ctypes.CDLL(None).sigaction(signal.SIGUSR1, None, action) == 0
+    flags = int.from_bytes(action.raw[SA_FLAGS_AT : SA_FLAGS_AT + 4], sys.byteorder)
+    assert flags & SA_RESTART
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_handler_for_sigchld_is_the_users(loop: AbstractEventLoop) -> None:
+    """And subprocesses are waited for all the same."""
+    calls: list[int] = []
+    loop.add_signal_handler(signal.SIGCHLD, calls.append, 1)
+
+    async def run_children() -> list[int]:
+        children = [await asyncio.create_subprocess_exec("true") for _ in range(3)]
+        return [await child.wait() for child in children]
+
+    with default_loop(loop):
+        assert loop.run_until_complete(run_children()) == [0, 0, 0]
+    loop.run_until_complete(until_true(lambda: bool(calls)))
+    assert loop.remove_signal_handler(signal.SIGCHLD)
+
+
+@contextlib.contextmanager
+def default_loop(loop: AbstractEventLoop) -> Iterator[None]:
+    """asyncio's own child watchers ask for it up to Python 3.11."""
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+
+
+def test_a_loop_closed_at_the_end_of_the_interpreter_leaves_its_handlers(loop_kind: str) -> None:
+    """asyncio's own warning, for there is nobody to restore them for."""
+    out = run_program("handlers_left.py", loop_kind)
+    assert "skipping signal handlers removal" in out
+    assert "Error" not in out
+
+
 def test_impossible_handlers_are_refused(loop: AbstractEventLoop) -> None:
     async def coroutine_function() -> None:
         pass
@@ -140,6 +275,19 @@ def test_impossible_handlers_are_refused(loop: AbstractEventLoop) -> None:
         loop.add_signal_handler("SIGINT", print)
     with pytest.raises(TypeError, match="coroutines cannot be used with add_signal_handler"):
         loop.add_signal_handler(signal.SIGUSR1, coroutine_function)
+    coroutine = coroutine_function()
+    with pytest.raises(TypeError, match="coroutines cannot be used with add_signal_handler"):
+        loop.add_signal_handler(signal.SIGUSR1, coroutine)
+    coroutine.close()
+    for number in (-1, 0, signal.NSIG):
+        with pytest.raises(ValueError, match=f"invalid signal number {number}"):
+            loop.add_signal_handler(number, print)
+        with pytest.raises(ValueError, match=f"invalid signal number {number}"):
+            loop.remove_signal_handler(number)
+    with pytest.raises(TypeError, match="sig must be an int"):
+        loop.remove_signal_handler(None)
+    assert not loop.remove_signal_handler(signal.SIGKILL)
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_handler_cannot_be_added_outside_the_main_thread(loop: AbstractEventLoop) -> None:
@@ -233,6 +381,77 @@ def test_the_applications_wake_up_descriptor_is_restored_after_a_run(
         loop.run_until_complete(asyncio.sleep(0))
         after = signal.set_wakeup_fd(before)
         assert after == writing.fileno()
+
+
+@pytest.mark.difference("wakeup_descriptor")
+def test_the_applications_wake_up_descriptor_outlives_the_loops_handlers(
+    loop: AbstractEventLoop,
+) -> None:
+    """Set before the handler, and in force again when the last one is removed."""
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno())
+        loop.add_signal_handler(signal.SIGUSR1, loop.stop)
+        loop.call_soon(kill_self, signal.SIGUSR1)
+        loop.run_forever()
+        assert reading.recv(10) == bytes([signal.SIGUSR1])
+        loop.remove_signal_handler(signal.SIGUSR1)
+        after = signal.set_wakeup_fd(before)
+        assert after == writing.fileno()
+
+
+def test_the_applications_wake_up_descriptor_is_written_to_during_a_run(
+    loop: AbstractEventLoop, python_handler: list[int]
+) -> None:
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.setblocking(False)
+        reading.settimeout(10)
+        before = signal.set_wakeup_fd(writing.fileno())
+        loop.call_soon(kill_self, signal.SIGUSR1)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0))
+        assert reading.recv(10) == bytes([signal.SIGUSR1])
+        assert signal.set_wakeup_fd(before) == writing.fileno()
+    assert python_handler
+
+
+def test_a_wake_up_descriptor_set_during_a_run_stays(loop: AbstractEventLoop) -> None:
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        writing.setblocking(False)
+        loop.call_soon(signal.set_wakeup_fd, writing.fileno())
+        loop.run_until_complete(asyncio.sleep(0))
+        assert signal.set_wakeup_fd(-1) == writing.fileno()
+
+
+@pytest.mark.ours
+def test_a_wake_up_descriptor_closed_during_a_run_is_not_restored(
+    loop: AbstractEventLoop, python_handler: list[int]
+) -> None:
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.fileno())
+    loop.call_soon(reading.close)
+    loop.call_soon(writing.close)
+    loop.call_soon(kill_self, signal.SIGUSR1)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert signal.set_wakeup_fd(-1) == -1
+    assert python_handler
+
+
+def test_a_handler_of_a_loop_at_rest_is_called_though_another_loop_ran_meanwhile(
+    new_loop: LoopFactory,
+) -> None:
+    resting, running = new_loop(), new_loop()
+    calls: list[int] = []
+    resting.add_signal_handler(signal.SIGUSR1, lambda: (calls.append(1), resting.stop()))
+    running.call_soon(kill_self, signal.SIGUSR1)
+    running.run_until_complete(asyncio.sleep(0))
+    resting.run_forever()
+    assert calls == [1]
+    assert resting.remove_signal_handler(signal.SIGUSR1)
 
 
 def test_no_wake_up_descriptor_is_left_after_a_run(loop: AbstractEventLoop) -> None:

@@ -4,7 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 from uringloop.driver.in_flight cimport InFlight, Operation
 from uringloop.driver.rings cimport Rings
-from uringloop.handles cimport Handle, TimerHandle, new_handle, new_timer
+from uringloop.handles cimport Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
 cdef object _monotonic
 cdef double _WAIT_MAX_S

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from uringloop.handles import Handle, TimerHandle, new_handle, new_timer
+from uringloop.handles import Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
 # asyncio's own limits: above so many timers, of which so large a part is cancelled, the
 # heap is built anew without them.
@@ -36,16 +36,6 @@ _PURGE_FRACTION = 0.5
 _WAIT_MAX_S = 24 * 3600.0
 
 _monotonic = time.monotonic
-
-
-def _own_handle(foreign: Any, loop: Any) -> Any:
-    """A Handle of ours for one that asyncio made itself, as for signal handlers."""
-    if isinstance(foreign, TimerHandle):
-        return foreign
-    handle = new_handle(foreign._callback, foreign._args, loop, foreign._context)
-    handle._cancelled = foreign._cancelled
-    handle._source_traceback = foreign._source_traceback
-    return handle
 
 
 class LoopCore:
@@ -96,7 +86,7 @@ class LoopCore:
     ) -> asyncio.Handle:
         if self._closed:
             self._check_closed()
-        handle = new_handle(callback, args, self, context)
+        handle = new_threadsafe_handle(callback, args, self, context)
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
             self._remember_origin(handle)
@@ -151,9 +141,7 @@ class LoopCore:
         if handle._scheduled:
             self._timer_cancelled_count += 1
 
-    def _add_callback(self, handle: Any) -> None:
-        if type(handle) is not Handle:
-            handle = _own_handle(handle, self)
+    def _add_callback(self, handle: Handle) -> None:
         if not handle._cancelled:
             self._ready.append(handle)
 

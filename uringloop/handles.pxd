@@ -16,6 +16,13 @@ cdef class Handle:
     cpdef object _run(self)
 
 
+cdef class ThreadSafeHandle(Handle):
+    cdef object _lock
+
+    cdef object _set_lock(self)
+    cpdef object _run(self)
+
+
 cdef class TimerHandle(Handle):
     cdef public double _when
     cdef public bint _scheduled
@@ -25,6 +32,9 @@ cdef class TimerHandle(Handle):
 
 @cython.locals(handle=Handle)
 cpdef Handle new_handle(object callback, object args, object loop, object context)
+
+@cython.locals(handle=ThreadSafeHandle)
+cpdef Handle new_threadsafe_handle(object callback, object args, object loop, object context)
 
 @cython.locals(timer=TimerHandle)
 cpdef TimerHandle new_timer(double when, object callback, object args, object loop, object context)

@@ -1,4 +1,4 @@
-"""Callbacks waiting to be run: `Handle`, and `TimerHandle` with its moment.
+"""Callbacks waiting to be run: `Handle`, `TimerHandle` with its moment, `ThreadSafeHandle`.
 
 They answer to `isinstance(handle, asyncio.Handle)` and have its attributes, but are made
 without a call of `__init__`: one is made for every callback of the loop, so what making
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from asyncio import format_helpers
+import sys
+import threading
+from asyncio import events, format_helpers
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
@@ -20,6 +22,8 @@ from uringloop.errors import report_callback_error
 
 # Whether asyncio asks for the loop's debug mode before it shows arguments (3.12.5 and up).
 _ASKS_FOR_DEBUG = "debug" in inspect.signature(format_helpers._format_callback_source).parameters
+
+_CANCEL_WAITS = sys.version_info >= (3, 14)
 
 
 def describe_callback(handle: Any) -> str:
@@ -99,6 +103,38 @@ class Handle:
             report_callback_error(self, describe_callback(self), error)
 
 
+class ThreadSafeHandle(Handle):
+    """What call_soon_threadsafe() answers since 3.14: cancel() waits while the callback runs.
+
+    So when cancel() has returned in another thread, the callback has run or never will.
+    """
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        handle_class: type = events._ThreadSafeHandle  # type: ignore[attr-defined]
+        return handle_class
+
+    def _set_lock(self) -> None:
+        # The callback may cancel its own handle.
+        self._lock = threading.RLock()
+
+    def cancel(self) -> None:
+        """Ask for the callback not to be run, and wait for one that another thread runs."""
+        with self._lock:
+            Handle.cancel(self)
+
+    def cancelled(self) -> bool:
+        """Whether cancel() was called."""
+        with self._lock:
+            return self._cancelled
+
+    def _run(self) -> None:
+        with self._lock:
+            # It was not cancelled when the loop looked.
+            if not self._cancelled:
+                Handle._run(self)
+
+
 class TimerHandle(Handle):
     """A callback to be run at a moment of the loop's clock; asyncio.TimerHandle's counterpart."""
 
@@ -163,6 +199,18 @@ def new_handle(callback: Callable[..., object], args: Any, loop: Any, context: A
     """A Handle, made the quick way."""
     handle = Handle.__new__(Handle)
     handle._set(callback, args, loop, context)
+    return handle
+
+
+def new_threadsafe_handle(
+    callback: Callable[..., object], args: Any, loop: Any, context: Any
+) -> Any:
+    """A handle for call_soon_threadsafe(), as the running asyncio's own."""
+    if not _CANCEL_WAITS:
+        return new_handle(callback, args, loop, context)
+    handle = ThreadSafeHandle.__new__(ThreadSafeHandle)
+    handle._set(callback, args, loop, context)
+    handle._set_lock()
     return handle
 
 

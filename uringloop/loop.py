@@ -1,32 +1,31 @@
 """EventLoop: the asyncio API as a table of contents.
 
-The hot half is core.LoopCore, whose methods come first; what asyncio's own loops have in
-common (argument checking, look-ups, happy eyeballs, executors, async generators, the
-exception handler) is inherited from asyncio.SelectorEventLoop and follows the running
-Python version. Its selector is never made: readiness comes from watches.Watches, which
-also carries the transports that are asyncio's own so far (datagrams, pipes, subprocesses).
+The hot half is core.LoopCore with sockets.SocketCalls, whose methods come first; what
+asyncio's own loops have in common (argument checking, look-ups, happy eyeballs, executors,
+async generators, the exception handler) is inherited from asyncio.BaseEventLoop and follows
+the running Python version. Readiness comes from watches.Watches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-from asyncio import sslproto
 from contextvars import Context, copy_context
 from typing import Any
 
-from uringloop import servers, sockets, watches
-from uringloop.addresses import is_numeric, pack_sockaddr
-from uringloop.core import LoopCore
+from uringloop import processes, sendfile, servers, tls, unix_sockets, watches
+from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
-from uringloop.signals import SignalPipe, in_main_thread
+from uringloop.signals import Signals
+from uringloop.sockets import SocketCalls
+from uringloop.transports import datagram
+from uringloop.transports.pipes import ReadPipeTransport, WritePipeTransport
 from uringloop.transports.stream import StreamTransport
 
 
 # The type stubs give call_soon and its like another type for `*args`.
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
+class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
     backend   "io_uring", "epoll" or "auto"; None asks the environment's URINGLOOP_BACKEND
@@ -37,9 +36,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     _check_closed: Any
     _check_running: Any
     _debug: Any
-    _ensure_fd_no_transport: Any
     _ensure_resolved: Any
-    _read_from_self: Any
 
     def __init__(self, backend: str | None = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
@@ -48,15 +45,15 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         asyncio.BaseEventLoop.__init__(self)
         self._ready = []
         self._start_core(driver)
+        self._start_sockets()
         self._watches = watches.Watches(self)
+        self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
-        self._signal_pipe: SignalPipe | None = None
-        # What asyncio's selector loops would have made themselves.
-        self._selector = self._watches
-        self._transports: dict[int, StreamTransport] = {}
-        self._signal_handlers: dict[int, Any] = {}
-        self._unix_server_sockets: dict[Any, int] = {}
+        self._signals = Signals(self)
+        self._socket_files = unix_sockets.SocketFiles()
+        # What asyncio's own transports ask about themselves.
+        self._selector: watches.Watches | None = self._watches
 
     # -- what kind of loop this is ------------------------------------------------------
 
@@ -85,14 +82,12 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         if self._driver.belongs_elsewhere():
             self._move_to_this_thread()
         self._watches.arm_again()
-        if not in_main_thread():
-            super().run_forever()
-            return
-        with self._open_signal_pipe().wakes_loop(lambda: self._signal_handlers):
+        self._exits.arm_again()
+        with self._signals.heard():
             super().run_forever()
 
     def _run_once(self) -> None:
-        LoopCore._run_once(self)
+        SocketCalls._run_once(self)
         # What the last callbacks wrote goes out, even if the loop is never run again.
         # Answers stay for the next run.
         if not self._rings.has_events():
@@ -102,7 +97,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def _move_to_this_thread(self) -> None:
         """A fresh engine for the running thread; only waits for readiness can move along."""
         operations = self._in_flight.operations()
-        if not all(isinstance(operation, watches.Watch) for operation in operations):
+        movable = (watches.Watches, processes.Exit)
+        if not all(isinstance(operation, movable) for operation in operations):
             raise RuntimeError(
                 f"this event loop has {len(operations)} operations with the io_uring of the "
                 "thread that ran it before; close them before it runs in another thread, or "
@@ -110,7 +106,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             )
         self._in_flight.forget_all()
         self._driver.open_again()
-        self._watches.move()
+        self._watches.arm()
 
     def close(self) -> None:
         if self.is_running():
@@ -120,36 +116,69 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         super().close()
         self._transports.clear()
         self._acceptors.clear()
+        self._selector = None
         self._drop_queues()
+        self._exits.close()
         self._driver.close()
+        self._in_flight = self._driver.in_flight  # empty: keeps nothing alive
+        self._watches.close()
+        self._close_channels()
+        self._signals.close()
 
     # -- readiness ----------------------------------------------------------------------
 
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._ensure_fd_no_transport(fd)
+        self._add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd: Any) -> bool:
+        self._ensure_fd_no_transport(fd)
+        return self._remove_reader(fd)
+
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._ensure_fd_no_transport(fd)
+        self._add_writer(fd, callback, *args)
+
+    def remove_writer(self, fd: Any) -> bool:
+        self._ensure_fd_no_transport(fd)
+        return self._remove_writer(fd)
+
     def _add_reader(
-        self, fd: int, callback: Any, *args: Any, context: Context | None = None
+        self, fd: Any, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
         self._check_closed()
-        handle = new_handle(callback, args, self, context)
-        self._watches.add(_fileno(fd), watches.READ, handle)
+        handle = self._make_handle(callback, args, context)
+        self._watches.add(fd, watches.READ, handle)
         return handle
 
     def _add_writer(
-        self, fd: int, callback: Any, *args: Any, context: Context | None = None
+        self, fd: Any, callback: Any, *args: Any, context: Context | None = None
     ) -> Any:
         self._check_closed()
+        handle = self._make_handle(callback, args, context)
+        self._watches.add(fd, watches.WRITE, handle)
+        return handle
+
+    def _make_handle(self, callback: Any, args: Any, context: Context | None) -> Any:
         handle = new_handle(callback, args, self, context)
-        self._watches.add(_fileno(fd), watches.WRITE, handle)
+        if self._debug:
+            self._remember_origin(handle)
         return handle
 
     def _remove_reader(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(_fileno(fd), watches.READ)
+        return self._watches.remove(fd, watches.READ)
 
     def _remove_writer(self, fd: int) -> bool:
         if self.is_closed():
             return False
-        return self._watches.remove(_fileno(fd), watches.WRITE)
+        return self._watches.remove(fd, watches.WRITE)
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        transport = self._transports.get(watches.fileno_of(fd, may_be_closed=True))
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
 
     # -- transports -----------------------------------------------------------------
 
@@ -161,12 +190,27 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
     ) -> StreamTransport:
         self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
-        transport = StreamTransport(self, sock, protocol, copy_context(), extra, server)
-        transport.start(waiter)
+        if context is None:  # asyncio hands one over since 3.15
+            context = copy_context()
+        kept = self._take_kept(sock) if self._channels else None
+        transport = StreamTransport(self, sock, protocol, context, extra, server)
+        transport.start(waiter, kept)
         return transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(sock)
+        return datagram.make_transport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,
@@ -179,17 +223,41 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,
         **tls_timeouts: Any,
     ) -> Any:
-        tls = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **tls_timeouts
+        return tls.make_transport(
+            self,
+            rawsock,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            extra,
+            server,
+            context,
+            tls_timeouts,
         )
-        self._make_socket_transport(rawsock, tls, extra=extra, server=server)
-        return tls._app_transport
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> Any:
+        transport = ReadPipeTransport(self, pipe, protocol, copy_context(), extra)
+        transport.start(waiter)
+        return transport
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
+    ) -> Any:
+        transport = WritePipeTransport(self, pipe, protocol, copy_context(), extra)
+        transport.start(waiter)
+        return transport
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> Any:
+        await self._settle_socket(sock)
         try:
             return await super()._create_connection_transport(sock, *args, **kwargs)  # type: ignore[misc]
         except BaseException:
@@ -211,14 +279,24 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     async def start_tls(
         self, transport: Any, protocol: Any, sslcontext: Any, **arguments: Any
     ) -> Any:
-        reader = getattr(protocol, "_stream_reader", None)
-        usable = isinstance(transport, StreamTransport) and isinstance(sslcontext, ssl.SSLContext)
-        if usable and reader is not None and reader._buffer:
-            # Bytes behind the last plain one are TLS already: they belong to the new protocol.
-            transport.pause_reading()
-            transport.unread(bytes(reader._buffer))
-            reader._buffer.clear()
+        tls.return_buffered(transport, protocol, sslcontext)
         return await super().start_tls(transport, protocol, sslcontext, **arguments)
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        return await processes.start(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=extra, **kwargs
+        )
 
     # -- servers ----------------------------------------------------------------------
 
@@ -230,18 +308,22 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         server: Any = None,
         backlog: int = 100,
         *tls_timeouts: Any,
+        context: Context | None = None,
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
-        acceptor = servers.Acceptor(self, sock, protocol_factory, sslcontext, server, tls_timeouts)
+        acceptor = servers.Acceptor(
+            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context
+        )
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
+        self._take_kept_connections(sock, acceptor.take_over)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
-        super()._stop_serving(sock)  # type: ignore[misc]
+        self._socket_files.close(sock)
 
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
@@ -249,66 +331,18 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             await asyncio.sleep(0)
         return await super().create_server(*args, **kwargs)
 
+    create_unix_connection = unix_sockets.create_unix_connection
+    create_unix_server = unix_sockets.create_unix_server
+
     # -- sockets and names ----------------------------------------------------------
 
-    def _check_socket(self, sock: socket.socket) -> None:
-        asyncio.base_events._check_ssl_socket(sock)  # type: ignore[attr-defined]
-        if self._debug and sock.gettimeout() != 0:
-            raise ValueError("the socket must be non-blocking")
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        return await sendfile.send_to_socket(self, sock, file, offset, count)
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
-        self._check_socket(sock)
-        data: bytes = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv", nbytes)
-        return data
-
-    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
-        self._check_socket(sock)
-        count: int = await sockets.call_when_ready(self, sock, sockets.READABLE, "recv_into", buf)
-        return count
-
-    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
-        self._check_socket(sock)
-        answer: tuple[bytes, Any] = await sockets.call_when_ready(
-            self, sock, sockets.READABLE, "recvfrom", bufsize
-        )
-        return answer
-
-    async def sock_recvfrom_into(
-        self, sock: socket.socket, buf: Any, nbytes: int = 0
-    ) -> tuple[int, Any]:
-        self._check_socket(sock)
-        answer: tuple[int, Any] = await sockets.call_when_ready(
-            self, sock, sockets.READABLE, "recvfrom_into", buf, nbytes or len(buf)
-        )
-        return answer
-
-    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
-        self._check_socket(sock)
-        await sockets.send_all(self, sock, data)
-
-    async def sock_sendto(self, sock: socket.socket, data: Any, address: Any) -> int:
-        self._check_socket(sock)
-        count: int = await sockets.call_when_ready(
-            self, sock, sockets.WRITABLE, "sendto", data, address
-        )
-        return count
-
-    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
-        self._check_socket(sock)
-        return await sockets.accept(self, sock)
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        self._check_socket(sock)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            resolved = await self._ensure_resolved(
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
-            )
-            address = resolved[0][4]
-        sockaddr = pack_sockaddr(sock.family, address)
-        if sockaddr is None or sock.type != socket.SOCK_STREAM:
-            await super().sock_connect(sock, address)
-        else:
-            await sockets.connect(self, sock, address, sockaddr)
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        return await sendfile.send_to_transport(self, transp, file, offset, count)
 
     async def getaddrinfo(
         self,
@@ -330,46 +364,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
 
     # -- signals ------------------------------------------------------------------------
 
-    @property
-    def _ssock(self) -> Any:
-        return self._open_signal_pipe().receiver
-
-    @property
-    def _csock(self) -> Any:
-        return self._open_signal_pipe().sender
-
-    def _open_signal_pipe(self) -> SignalPipe:
-        """The pipe that signals are written to; made when it is first needed."""
-        if self._signal_pipe is None:
-            self._signal_pipe = SignalPipe()
-            self._add_reader(self._signal_pipe.receiver.fileno(), self._read_from_self)
-        return self._signal_pipe
-
-    def _close_self_pipe(self) -> None:
-        if self._signal_pipe is not None:
-            self._remove_reader(self._signal_pipe.receiver.fileno())
-            self._signal_pipe.close()
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self._signals.add(sig, callback, args)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        removed = super().remove_signal_handler(sig)
-        # Without handlers asyncio resets the wake-up descriptor; a running loop keeps it.
-        if removed and self.is_running() and self._signal_pipe is not None:
-            self._signal_pipe.activate()
-        return removed
-
-
-def _fileno(fd: Any) -> int:
-    """The descriptor of an int or of an object with fileno(), as selectors take it."""
-    if isinstance(fd, int):
-        number = fd
-    else:
-        try:
-            number = int(fd.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {fd!r}") from None
-    if number < 0:
-        raise ValueError(f"Invalid file descriptor: {number}")
-    return number
+        return self._signals.remove(sig)
 
 
 def _disable_nagle(sock: socket.socket) -> None:

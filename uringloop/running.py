@@ -17,6 +17,8 @@ from uringloop.loop import EventLoop
 
 _T = TypeVar("_T")
 
+_INSTEAD = "use uringloop.run(), or loop_factory=uringloop.new_event_loop"
+
 
 def new_event_loop(backend: str | None = None) -> EventLoop:
     """A new loop.
@@ -30,12 +32,14 @@ def new_event_loop(backend: str | None = None) -> EventLoop:
 def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
     """Runs the coroutine `main` to its end on a new loop, as asyncio.run does.
 
+    main      since 3.14 anything that can be awaited
     debug     the loop's debug mode; None leaves it to PYTHONASYNCIODEBUG
     returns   what `main` returns
     raises    what `main` raises; RuntimeError when a loop is running in this thread
     """
     if asyncio._get_running_loop() is not None:
-        main.close()
+        if asyncio.iscoroutine(main):
+            main.close()
         raise RuntimeError("uringloop.run() cannot be called from a running event loop")
     if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
@@ -80,9 +84,11 @@ def _cancel_all_tasks(loop: EventLoop) -> None:
             )
 
 
+# asyncio has deprecated policies since 3.14 and is to be without them from 3.16 on: it then
+# warns of each use, and this module is imported by programs that make none.
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # policies go away in 3.16
-    _Policy: Any = asyncio.DefaultEventLoopPolicy
+    warnings.simplefilter("ignore", DeprecationWarning)
+    _Policy: Any = getattr(asyncio, "DefaultEventLoopPolicy", object)
 
 
 class EventLoopPolicy(_Policy):  # type: ignore[misc]
@@ -93,7 +99,22 @@ class EventLoopPolicy(_Policy):  # type: ignore[misc]
 
 
 def install() -> None:
-    """Makes asyncio.new_event_loop(), and so asyncio.run(), use uringloop in this process."""
+    """Makes asyncio.new_event_loop(), and so asyncio.run(), use uringloop in this process.
+
+    From 3.14 on this is deprecated as all of asyncio's policies are, and warns: use run(), or
+    hand new_event_loop to asyncio.run() and asyncio.Runner() as their loop_factory.
+
+    raises    RuntimeError where asyncio has no policies any more
+    """
+    if not hasattr(asyncio, "set_event_loop_policy"):
+        raise RuntimeError(f"asyncio has no event loop policies any more; {_INSTEAD}")
+    if sys.version_info >= (3, 14):
+        warnings.warn(
+            "uringloop.install() sets an event loop policy, which asyncio has deprecated; "
+            f"{_INSTEAD}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())

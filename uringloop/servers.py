@@ -11,7 +11,7 @@ import socket
 import sys
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from uringloop.driver import binding
@@ -21,6 +21,8 @@ from uringloop.transports.stream import StreamTransport
 
 # How long to leave the queue alone when descriptors or memory ran out: asyncio's second.
 _RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
+
+_TLS_TIMEOUT_NAMES = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
@@ -50,6 +52,7 @@ class Acceptor(Operation):
     sslcontext     for TLS, else None
     server         asyncio's Server
     tls_timeouts   handshake and, from 3.11 on, shutdown timeout, in seconds or None
+    context        each connection gets a copy; None, before 3.15, is the caller's
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Acceptor(Operation):
         sslcontext: Any,
         server: Any,
         tls_timeouts: tuple[Any, ...],
+        context: Context | None,
     ) -> None:
         self._loop = loop
         self._sock = sock
@@ -67,8 +71,8 @@ class Acceptor(Operation):
         self._factory = factory
         self._sslcontext = sslcontext
         self._server = server
-        self._tls_timeouts = tls_timeouts
-        self._context = copy_context()
+        self._tls_timeouts = dict(zip(_TLS_TIMEOUT_NAMES, tls_timeouts, strict=False))
+        self._context = copy_context() if context is None else context
         self._token = 0
         self._stopped = False
         self._exhausted = False
@@ -79,6 +83,10 @@ class Acceptor(Operation):
             return
         self._token = self._loop._in_flight.add(self)
         self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
+
+    def take_over(self, connection: tuple[socket.socket, Any]) -> None:
+        """Serves a connection that a cancelled sock_accept() had taken."""
+        self._accepted(connection[0].detach())
 
     def stop(self) -> None:
         """No connection is served from now on; one that is still answered is closed."""
@@ -138,37 +146,63 @@ class Acceptor(Operation):
         self._loop.create_task(self._serve_tls(conn, extra))
 
     async def _serve_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
-        """asyncio's own way to see a handshake through; it keeps silent on failures."""
-        await self._loop._accept_connection2(
-            self._factory, conn, extra, self._sslcontext, self._server, *self._tls_timeouts
+        """Sees the handshake through; of a failure only debug mode speaks, as with asyncio."""
+        made: dict[str, Any] = {}
+        try:
+            await self._shake_hands(conn, extra, made)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, made)
+        finally:
+            self._loop._close_unowned(conn)
+
+    async def _shake_hands(
+        self, conn: socket.socket, extra: dict[str, Any], made: dict[str, Any]
+    ) -> None:
+        """Puts protocol and transport into `made` as soon as there are any."""
+        made["protocol"] = self._factory()
+        waiter = self._loop.create_future()
+        made["transport"] = self._loop._make_ssl_transport(
+            conn,
+            made["protocol"],
+            self._sslcontext,
+            waiter,
+            server_side=True,
+            extra=extra,
+            server=self._server,
+            **self._tls_timeouts,
         )
-        self._loop._close_unowned(conn)
+        try:
+            await waiter
+        except BaseException:
+            made["transport"].close()
+            raise
+        finally:
+            # Its exception holds this frame: a cycle, if the frame held it too.
+            del waiter
 
     def _accept_plain(self, conn: socket.socket, extra: dict[str, Any]) -> None:
         context = self._context.copy()
-        protocol = None
+        made: dict[str, Any] = {}
         try:
-            protocol = context.run(self._factory)
-            transport = StreamTransport(self._loop, conn, protocol, context, extra, self._server)
+            made["protocol"] = context.run(self._factory)
+            transport = StreamTransport(
+                self._loop, conn, made["protocol"], context, extra, self._server
+            )
             transport.start(None)
         except (SystemExit, KeyboardInterrupt):
             conn.close()
             raise
         except BaseException as error:
             conn.close()
-            self._report(error, protocol)
+            self._report(error, made)
 
-    def _report(self, error: BaseException, protocol: Any) -> None:
-        """A protocol factory failed; asyncio speaks of it in debug mode only."""
-        if not self._loop._debug:
-            return
-        context = {
-            "message": "Error on transport creation for incoming connection",
-            "exception": error,
-        }
-        if protocol is not None:
-            context["protocol"] = protocol
-        self._loop.call_exception_handler(context)
+    def _report(self, error: BaseException, made: dict[str, Any]) -> None:
+        """A connection came to nothing; asyncio speaks of it in debug mode only."""
+        if self._loop._debug:
+            message = "Error on transport creation for incoming connection"
+            self._loop.call_exception_handler({"message": message, "exception": error, **made})
 
 
 def _peer_name(conn: socket.socket) -> Any:

@@ -9,6 +9,7 @@ Pure: no I/O, no loop. Compiled by Cython together with write_queue.pxd.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 # Up to so many bytes are joined into one object (a copy that stays in the cache); more are
@@ -22,6 +23,12 @@ _PIECE_BYTES_MIN = 4 * 1024
 # The kernel's IOV_MAX.
 _VECTOR_PIECES_MAX = 1024
 
+_TAKEN = (
+    "a bytes, bytearray, or memoryview object"
+    if sys.version_info >= (3, 14)
+    else "a bytes-like object"
+)
+
 
 def exact_bytes(data: Any) -> bytes:
     """`data` as an exact bytes object, which nobody can change.
@@ -31,7 +38,7 @@ def exact_bytes(data: Any) -> bytes:
     if type(data) is bytes:
         return data
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+        raise TypeError(f"data argument must be {_TAKEN}, not {type(data).__name__!r}")
     return bytes(data)
 
 

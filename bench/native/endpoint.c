@@ -52,7 +52,8 @@ void die_with_parent(void)
 int endpoint_parse(struct endpoint *endpoint, int argc, char **argv, int first)
 {
     memset(endpoint, 0, sizeof(*endpoint));
-    if (argc >= first + 3 && strcmp(argv[first], "tcp") == 0) {
+    endpoint->is_datagram = argc > first && strcmp(argv[first], "udp") == 0;
+    if (argc >= first + 3 && (endpoint->is_datagram || strcmp(argv[first], "tcp") == 0)) {
         endpoint->host = argv[first + 1];
         endpoint->port = (uint16_t)atoi(argv[first + 2]);
         return first + 3;
@@ -61,7 +62,7 @@ int endpoint_parse(struct endpoint *endpoint, int argc, char **argv, int first)
         endpoint->path = argv[first + 1];
         return first + 2;
     }
-    die("usage: %s tcp IPV4 PORT | unix PATH", argv[0]);
+    die("usage: %s tcp IPV4 PORT | unix PATH | udp IPV4 PORT", argv[0]);
 }
 
 static socklen_t address_of(const struct endpoint *endpoint, union address *address)
@@ -101,6 +102,8 @@ int endpoint_listen(const struct endpoint *endpoint, int socket_flags)
     union address address;
     socklen_t length = address_of(endpoint, &address);
     int yes = 1;
+    if (endpoint->is_datagram)
+        die("this server echoes streams only");
     int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | socket_flags, 0);
     if (fd < 0)
         die_errno("socket");
@@ -118,7 +121,8 @@ int endpoint_connect(const struct endpoint *endpoint)
 {
     union address address;
     socklen_t length = address_of(endpoint, &address);
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int type = endpoint->is_datagram ? SOCK_DGRAM : SOCK_STREAM;
+    int fd = socket(address.any.sa_family, type | SOCK_CLOEXEC, 0);
     if (fd < 0)
         die_errno("socket");
     if (connect(fd, &address.any, length) < 0)
@@ -130,7 +134,9 @@ int endpoint_connect(const struct endpoint *endpoint)
 void endpoint_set_nodelay(const struct endpoint *endpoint, int fd)
 {
     int yes = 1;
-    if (!endpoint->path && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0)
+    if (endpoint->path || endpoint->is_datagram)
+        return;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0)
         die_errno("setsockopt(TCP_NODELAY)");
 }
 

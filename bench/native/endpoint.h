@@ -4,13 +4,16 @@
 #ifndef BENCH_ENDPOINT_H
 #define BENCH_ENDPOINT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* "tcp" HOST PORT or "unix" PATH. Port 0 lets the kernel choose (servers only). */
+/* "tcp" HOST PORT, "unix" PATH, or "udp" HOST PORT (the load only). Port 0 lets the kernel
+ * choose (servers only). */
 struct endpoint {
     const char *host;
     uint16_t port;
-    const char *path; /* NULL for TCP */
+    const char *path; /* NULL for TCP and UDP */
+    bool is_datagram; /* UDP */
 };
 
 /* Print a line to stderr and exit with 1. */
@@ -28,13 +31,13 @@ void die_with_parent(void);
  * argument that was not used. */
 int endpoint_parse(struct endpoint *endpoint, int argc, char **argv, int first);
 
-/* A listening socket. Prints one JSON line with the address, which the benchmark waits for. */
+/* A listening stream socket. Prints one JSON line with the address, which the benchmark waits for. */
 int endpoint_listen(const struct endpoint *endpoint, int socket_flags);
 
 /* A connected, blocking socket with TCP_NODELAY set where it exists. */
 int endpoint_connect(const struct endpoint *endpoint);
 
-/* TCP_NODELAY; does nothing for a Unix socket. */
+/* TCP_NODELAY; does nothing for a socket that is not TCP. */
 void endpoint_set_nodelay(const struct endpoint *endpoint, int fd);
 
 /* CLOCK_MONOTONIC in nanoseconds. */

@@ -1,7 +1,7 @@
 /* A closed-loop load generator for echo servers and proxies of echo servers.
  *
  *     load [-c CONNECTIONS] [-s SIZE_BYTES] [-k PIPELINE] [-w WARMUP_MS] [-d DURATION_MS]
- *          [-p PID] [-v] tcp IPV4 PORT | unix PATH
+ *          [-p PID] [-v] tcp IPV4 PORT | unix PATH | udp IPV4 PORT
  *
  * Each connection keeps PIPELINE messages under way: when one has come back whole, the
  * next one is sent. After the warm-up messages are counted and timed for the duration;
@@ -9,6 +9,10 @@
  * lost, or one that nobody sent, is an error. With -v each byte is compared as well.
  * With -p the CPU time of that process (all its threads, ended ones too) is read at both
  * ends of the same window, so that time and count belong together.
+ *
+ * Over UDP a connection is a connected socket and a message one datagram, which must come
+ * back whole and in its turn. Nothing is sent again: what the kernel drops is lost, and an
+ * error, so that what is under way must fit into the server's receive buffer.
  *
  * One thread, edge-triggered epoll, one recv and one send a message: about what the
  * leanest echo server costs, so it needs a core of its own. Prints one JSON line.
@@ -31,6 +35,7 @@
 
 #define CHUNK_BYTES (256u * 1024u)
 #define PATTERN_PERIOD 65521u /* a prime: a lost power of two shows */
+#define DATAGRAM_BYTES_MAX 65507u
 #define DRAIN_LIMIT_NS 5000000000u
 #define EVENTS_MAX 256
 #define READABLE (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
@@ -110,7 +115,8 @@ static void push(struct load *load, struct connection *connection)
 {
     while (connection->sent_bytes < connection->allowed_bytes) {
         uint64_t left = connection->allowed_bytes - connection->sent_bytes;
-        size_t length = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+        uint64_t piece = load->options.endpoint.is_datagram ? load->options.size_bytes : CHUNK_BYTES;
+        size_t length = (size_t)(left < piece ? left : piece);
         ssize_t sent = send(connection->fd, pattern_at(load, connection, connection->sent_bytes),
                             length, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EAGAIN)
@@ -158,8 +164,17 @@ static void received(struct load *load, struct connection *connection, size_t le
         message_completed(load, connection, now);
 }
 
-/* Edge-triggered: read until the socket is known to be empty, which a short read tells
- * without another system call. */
+/* Whether nothing more can be in the socket after a read of `length` bytes. */
+static bool is_known_empty(const struct load *load, const struct connection *connection,
+                           size_t length)
+{
+    if (load->options.endpoint.is_datagram)
+        return load->options.pipeline == 1 || connection->received_bytes == connection->sent_bytes;
+    return length < CHUNK_BYTES;
+}
+
+/* Edge-triggered: read until the socket is known to be empty. A short read tells it without
+ * another system call, where bytes have no borders; otherwise, that nothing is under way. */
 static void pull(struct load *load, struct connection *connection, uint64_t now)
 {
     for (;;) {
@@ -168,11 +183,13 @@ static void pull(struct load *load, struct connection *connection, uint64_t now)
             return;
         if (length < 0)
             die_errno("recv");
+        if (load->options.endpoint.is_datagram && (uint64_t)length != load->options.size_bytes)
+            die("connection %u received a datagram of %zd bytes", connection->index, length);
         if (length == 0)
             die("connection %u was closed by the server while %s", connection->index,
                 PHASE_NAMES[load->phase]);
         received(load, connection, (size_t)length, now);
-        if ((size_t)length < CHUNK_BYTES)
+        if (is_known_empty(load, connection, (size_t)length))
             return;
     }
 }
@@ -311,6 +328,8 @@ static struct options parse(int argc, char **argv)
         }
     }
     endpoint_parse(&options.endpoint, argc, argv, optind);
+    if (options.endpoint.is_datagram && options.size_bytes > DATAGRAM_BYTES_MAX)
+        die("a datagram has at most %u bytes", DATAGRAM_BYTES_MAX);
     return options;
 }
 

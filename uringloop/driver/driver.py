@@ -49,6 +49,7 @@ class Driver:
         self._waking = threading.Lock()
         self._open()
         self._thread: int | None = None
+        self._is_parents = False
         _drivers.add(self)
 
     def _open(self) -> None:
@@ -84,11 +85,12 @@ class Driver:
 
     def belongs_elsewhere(self) -> bool:
         """Notes the running thread; True when the engine is bound to another one."""
-        thread = threading.get_ident()
+        # Python's own thread numbers are given again as soon as a thread has ended.
+        thread = threading.get_native_id()
         if self._thread is None:
             self._thread = thread
         bound = "single_issuer" in feature_names(self.choice.features)
-        return bound and self._thread != thread
+        return bound and self._thread != thread and not self._is_parents
 
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
@@ -98,7 +100,7 @@ class Driver:
         lib.ul_close(self._engine)
         self._engine = ffi.NULL
         self._open()
-        self._thread = threading.get_ident()
+        self._thread = threading.get_native_id()
 
     def wake_from_any_thread(self) -> None:
         """Ends the engine's wait; nothing once closed."""
@@ -135,6 +137,7 @@ class Driver:
         # Another thread may have held the lock when the process forked.
         self._waking = threading.Lock()
         self._wake_fd = -1
+        self._is_parents = True  # no thread of the child may have it: a turn says so
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)
 

@@ -1,7 +1,7 @@
 # The rings reached through C pointers. The layout is engine.h's.
 cimport cython
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "engine.h":
@@ -21,6 +21,14 @@ cdef extern from "engine.h":
         int64_t result
         uint32_t flags
         uint32_t opcode
+
+    enum:
+        UL_NAME_BYTES
+        UL_MESSAGE_HEADER
+
+    ctypedef struct ul_message "struct ul_message":
+        uint32_t name_length
+        uint8_t name[128]
 
     ctypedef struct ul_shared "struct ul_shared":
         ul_command *commands
@@ -52,6 +60,7 @@ cdef class Rings:
     cpdef bint has_events(self)
     cpdef int turn(self, int64_t timeout_ns) except? -1
     cpdef bytes copy_bytes(self)
+    cpdef bytes copy_name(self)
     cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0
     cpdef bytes copy_rest(self, uint64_t offset)
     cpdef uint64_t address_of(self, bytes data)

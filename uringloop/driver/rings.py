@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from uringloop.driver.binding import UL_MORE, ffi
+from uringloop.driver.binding import UL_MESSAGE_HEADER, UL_MORE, UL_NAME_BYTES, ffi
 
 
 class Rings:
@@ -113,6 +113,15 @@ class Rings:
         """The current event's data from `offset` on, in bytes, as a new object."""
         start = ffi.cast("char *", self.address + offset)
         return bytes(ffi.buffer(start, self.result - offset))
+
+    def copy_name(self) -> bytes:
+        """The sender's address of the current RECVMSG event, a sockaddr, as a new object.
+
+        returns   empty where the sender has no name
+        """
+        header = ffi.cast("struct ul_message *", self.address - UL_MESSAGE_HEADER)
+        length = min(header.name_length, UL_NAME_BYTES)
+        return bytes(ffi.buffer(header.name, length))
 
     def copy_into(self, target: Any, offset: int) -> int:
         """Fills the writable buffer `target` with the current event's data from `offset` on.

@@ -76,6 +76,13 @@ cdef class Rings:
         return PyBytes_FromStringAndSize(
             <char *><uintptr_t>(self.address + offset), self.result - <int64_t>offset)
 
+    cpdef bytes copy_name(self):
+        cdef ul_message *header = <ul_message *><uintptr_t>(self.address - UL_MESSAGE_HEADER)
+        cdef uint32_t length = header.name_length
+        if length > UL_NAME_BYTES:
+            length = UL_NAME_BYTES
+        return PyBytes_FromStringAndSize(<char *>header.name, length)
+
     cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0:
         cdef Py_buffer view
         cdef uint64_t size

@@ -16,7 +16,6 @@ import asyncio
 import socket
 import warnings
 from asyncio.log import logger
-from asyncio.trsock import TransportSocket
 from typing import Any
 
 from uringloop import stream_state
@@ -24,6 +23,7 @@ from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.stream_state import STATE_NAMES, next_state
 from uringloop.transports import flow_control
+from uringloop.transports.socket_info import socket_info
 from uringloop.write_queue import WriteQueue
 
 _CANCEL = binding.UL_OP_CANCEL
@@ -68,7 +68,6 @@ class StreamBase(Operation):
         self._sock: Any = sock
         self._sock_fd = sock.fileno()
         self._context = context
-        self._extra = _socket_info(sock, extra)
         self._server = server
         self._state = _OPEN
         self._loss: Any = None
@@ -84,6 +83,7 @@ class StreamBase(Operation):
         self._send_token = 0
         self._sending: Any = None
         self._sending_bytes = 0
+        self._sending_file: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
@@ -97,7 +97,14 @@ class StreamBase(Operation):
         self.set_protocol(protocol)
         if server is not None:
             core._attach_to_server(server, self)
-        core._transports[self._sock_fd] = self
+        self._kind = "socket"
+        self._io_flags = 0  # of RECV and SEND
+        self._introduce(extra)
+
+    def _introduce(self, extra: dict[str, Any] | None) -> None:
+        """What a socket's transport is to the loop and to get_extra_info()."""
+        self._extra = socket_info(self._sock, extra)
+        self._core._transports[self._sock_fd] = self
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
@@ -138,6 +145,8 @@ class StreamBase(Operation):
             return
         self._state = next_state(self._state, stream_state.CLOSE_ASKED)
         self._stop_receiving()
+        if self._sending_file is not None:
+            self._sending_file.stop()
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
             self._lose_connection()
@@ -178,6 +187,7 @@ class StreamBase(Operation):
         self._state = next_state(self._state, stream_state.FAILED)
         self._loss = error
         self._queue.clear()
+        self._sending_bytes = 0
         self._stop_receiving()
         if self._send_token:
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._send_token, 0)
@@ -203,8 +213,11 @@ class StreamBase(Operation):
         if self._recv_token or self._send_token:
             return
         self._state = next_state(self._state, stream_state.ANSWERED)
-        self._sock.close()
+        self._close_file()
         self._sock = None
+
+    def _close_file(self) -> None:
+        self._sock.close()
 
     def abandoned(self) -> None:
         self._recv_token = 0
@@ -224,21 +237,3 @@ class StreamBase(Operation):
         if server is not None:
             self._server = None
             self._core._detach_from_server(server, self)
-
-
-def _socket_info(sock: socket.socket, extra: dict[str, Any] | None) -> dict[str, Any]:
-    """What get_extra_info() knows of a socket. Names are asked for now: later the peer
-    may be gone."""
-    info: dict[str, Any] = {"socket": TransportSocket(sock)}
-    try:
-        info["sockname"] = sock.getsockname()
-    except OSError:
-        info["sockname"] = None
-    if extra is None or "peername" not in extra:
-        try:
-            info["peername"] = sock.getpeername()
-        except OSError:
-            info["peername"] = None
-    if extra:
-        info.update(extra)
-    return info

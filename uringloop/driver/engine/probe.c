@@ -22,7 +22,10 @@ enum {
     PIECE_BYTES = 5,
 };
 
-static const char PIECES[2][PIECE_BYTES] = {"hello", "again"};
+static const char PIECES[2][PIECE_BYTES] = {
+    {'h', 'e', 'l', 'l', 'o'},
+    {'a', 'g', 'a', 'i', 'n'},
+};
 
 static const struct ul_config SMALL = {
     .sq_entries = 8,
