@@ -44,15 +44,14 @@ enum {
 
 /* Without blocking. --------------------------------------------------------------------- */
 
-/* Makes fd non-blocking; answers its flags before, for blocking_restore(), or -errno. */
-static int blocking_suspend(int fd) {
+int ul_blocking_suspend(int fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
         return -errno;
     return flags;
 }
 
-static void blocking_restore(int fd, int flags) {
+void ul_blocking_restore(int fd, int flags) {
     if (!(flags & O_NONBLOCK))
         fcntl(fd, F_SETFL, flags);
 }
@@ -120,7 +119,7 @@ typedef int64_t call(struct ul_engine *engine, struct ul_operation *operation);
 
 static int64_t call_on_file(struct ul_engine *engine, struct ul_operation *operation,
                             call *writes) {
-    int flags = blocking_suspend(operation->fd);
+    int flags = ul_blocking_suspend(operation->fd);
     struct guard guard;
     int64_t result;
     if (flags < 0)
@@ -128,7 +127,7 @@ static int64_t call_on_file(struct ul_engine *engine, struct ul_operation *opera
     guard = guard_begin();
     result = writes(engine, operation);
     guard_end(&guard, result);
-    blocking_restore(operation->fd, flags);
+    ul_blocking_restore(operation->fd, flags);
     return result;
 }
 
@@ -245,14 +244,14 @@ size_t ul_wanted_bytes(const struct ul_operation *operation, size_t size) {
 }
 
 static ssize_t read_some(int fd, void *memory, size_t size) {
-    int flags = blocking_suspend(fd);
+    int flags = ul_blocking_suspend(fd);
     ssize_t received;
     if (flags < 0)
         return flags;
     received = read(fd, memory, size);
     if (received < 0)
         received = -errno;
-    blocking_restore(fd, flags);
+    ul_blocking_restore(fd, flags);
     return received;
 }
 

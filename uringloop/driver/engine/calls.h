@@ -36,6 +36,10 @@ ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message 
 /* How many of `size` bytes a RECVMSG, or a RECV with UL_ONCE, wants at most. */
 size_t ul_wanted_bytes(const struct ul_operation *operation, size_t size);
 
+/* Makes fd non-blocking; answers its flags before, for ul_blocking_restore(), or -errno. */
+int ul_blocking_suspend(int fd);
+void ul_blocking_restore(int fd, int flags);
+
 static inline bool ul_is_not_now(int error) {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }

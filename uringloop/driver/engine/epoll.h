@@ -7,24 +7,17 @@
 #ifndef URINGLOOP_EPOLL_H
 #define URINGLOOP_EPOLL_H
 
-#include "internal.h"
-#include <errno.h>
+#include "calls.h"
 #include <sys/epoll.h>
 
 enum { UL_REPORTS_MAX = 512 };
 
-/* What a step answers in place of a final result. */
-#define UL_STEP_WAITS INT64_MIN         /* the descriptor is not ready (any more) */
-#define UL_STEP_PUT_OFF (INT64_MIN + 1) /* it is, but this turn has no room for more */
-#define UL_STEP_UNTOLD (INT64_MIN + 2)  /* it is not, but poll(2) says that it is */
+/* A further answer of a step, beside those of calls.h. UL_STEP_PUT_OFF means here that this
+ * turn has no room for more. */
+#define UL_STEP_UNTOLD (INT64_MIN + 2) /* it is not ready, but poll(2) says that it is */
 
 static inline bool ul_epoll_goes_on(int64_t result) {
     return result <= UL_STEP_UNTOLD;
-}
-
-/* Errors that tell to wait. */
-static inline bool ul_epoll_not_now(int error) {
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
 /* Where receives of one turn put their bytes, one piece after the other. The next turn
@@ -112,9 +105,8 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation);
 int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation,
                         uint32_t ready);
 
-/* The steps of RECVMSG and SENDMSG. */
+/* The step of RECVMSG. */
 int64_t ul_epoll_receive_messages(struct ul_engine *engine, struct ul_operation *operation);
-int64_t ul_epoll_send_messages(struct ul_engine *engine, struct ul_operation *operation);
 
 /* Waits for reports. Their number, or -errno. */
 int ul_epoll_wait(struct ul_readiness *readiness, int64_t timeout_ns);

@@ -1,6 +1,6 @@
-/* epoll_messages.c - RECVMSG and SENDMSG of the readiness engine: many messages for one call.
+/* epoll_messages.c - RECVMSG of the readiness engine: many messages for one call.
  *
- * Receiving. A report says that there is a message, not how many there are. recvmsg(2) in a
+ * A report says that there is a message, not how many there are. recvmsg(2) in a
  * loop needs one call more to learn that there is no further one; recvmmsg(2) learns it on
  * the way. Measured for datagrams of 100 bytes over UDP, epoll_wait counted in: 1.8 us for a
  * single one by either; of 4 in the queue 1.3 us each by recvmsg and 0.9 us by recvmmsg; of
@@ -12,20 +12,9 @@
  * a slot of 2 KiB, the slots one after the other, and what does not fit goes on in a place for
  * the longest payload, of which there are few in a turn; only then the slot is copied before
  * it. The pages of places that were never needed do not exist.
- *
- * Sending. sendmmsg(2) ends at the first datagram that fails, and tells why only if that was
- * the first of all; so the rest is given again, and it is. But an error that an earlier
- * datagram caused (ICMP, ECONNREFUSED on a connected socket) is told once, and the call that
- * found it behind others has lost it. Therefore datagrams without a name, which is those of
- * connected sockets, go one by one; unconnected sockets have no such errors.
- *
- * A Unix datagram socket whose receiver has a full queue answers EAGAIN. poll(2) knows that
- * queue only if the socket is connected to that receiver (unix_dgram_poll); else it says that
- * the socket is writable, for ever. Then the clock decides when to try again.
  */
 #include "epoll.h"
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -37,16 +26,12 @@ enum {
     SLOT_PAYLOAD = SLOT_BYTES - UL_MESSAGE_HEADER, /* holds what fits into an Ethernet frame */
     SLOTS_FOR_A_PLACE = 32,
     PLACE_BYTES = UL_MESSAGE_HEADER + UL_MESSAGE_BYTES + 64 - UL_MESSAGE_HEADER % 64,
-    PLACES = 16,                    /* for long messages in one turn */
-    SEND_BATCH = 64,                /* datagrams of one system call */
-    SEND_STEP_BYTES = 1024 * 1024,  /* then it is others' turn */
+    PLACES = 16, /* for long messages in one turn */
 };
 
 _Static_assert(sizeof(struct ul_message) == UL_MESSAGE_HEADER, "the header has its size");
 _Static_assert(offsetof(struct ul_message, name) + UL_NAME_BYTES == UL_MESSAGE_HEADER,
                "the payload follows the name");
-
-/* Receiving. ------------------------------------------------------------------------------ */
 
 void ul_inbox_prepare(struct ul_inbox *inbox, const struct ul_config *config) {
     inbox->place_count = config->message_count ? config->message_count : PLACES;
@@ -169,81 +154,7 @@ int64_t ul_epoll_receive_messages(struct ul_engine *engine, struct ul_operation 
     engine->shared.counters.submissions++;
     int count = recvmmsg(operation->fd, messages, room, MSG_DONTWAIT, NULL);
     if (count < 0)
-        return ul_epoll_not_now(errno) ? UL_STEP_WAITS : -errno;
+        return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
     give_messages(engine, operation, messages, (uint32_t)count);
     return operation->flags & UL_ONCE ? (int64_t)messages[0].msg_len : UL_STEP_WAITS;
-}
-
-/* Sending. -------------------------------------------------------------------------------- */
-
-/* Puts the next datagrams into `messages`. How many; one where it has no name. */
-static uint32_t fill(const struct ul_operation *operation, struct mmsghdr *messages,
-                     struct iovec *payloads) {
-    const struct ul_datagram *datagrams = (struct ul_datagram *)(uintptr_t)operation->address;
-    uint64_t left = operation->length - operation->done;
-    uint32_t count = 0;
-    for (; count < SEND_BATCH && count < left; count++) {
-        const struct ul_datagram *datagram = &datagrams[operation->done + count];
-        struct ul_name *name = (struct ul_name *)(uintptr_t)datagram->name;
-        if (!name && count)
-            break;
-        payloads[count].iov_base = (void *)(uintptr_t)datagram->address;
-        payloads[count].iov_len = datagram->length;
-        messages[count].msg_hdr = (struct msghdr){
-            .msg_name = name ? name->bytes : NULL,
-            .msg_namelen = name ? name->length : 0,
-            .msg_iov = &payloads[count],
-            .msg_iovlen = 1,
-        };
-        if (!name)
-            return 1;
-    }
-    return count;
-}
-
-static void note(struct ul_operation *operation, int64_t result) {
-    struct ul_datagram *datagrams = (struct ul_datagram *)(uintptr_t)operation->address;
-    datagrams[operation->done++].result = result;
-}
-
-/* UL_STEP_PUT_OFF: the error was this datagram's, and the next may be sent. */
-static int64_t send_failed(struct ul_operation *operation, int error) {
-    if (ul_epoll_not_now(error)) {
-        int ready = ul_poll_now(operation->fd, POLLOUT);
-        return ready > 0 && ready & POLLOUT ? UL_STEP_UNTOLD : UL_STEP_WAITS;
-    }
-    if (error == EBADF || error == ENOTSOCK)
-        return -error;
-    note(operation, -error);
-    return UL_STEP_PUT_OFF;
-}
-
-/* One system call. Bytes sent, or as send_failed. */
-static int64_t send_batch(struct ul_engine *engine, struct ul_operation *operation) {
-    struct mmsghdr messages[SEND_BATCH];
-    struct iovec payloads[SEND_BATCH];
-    uint32_t count = fill(operation, messages, payloads);
-    engine->shared.counters.submissions++;
-    int sent = sendmmsg(operation->fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0)
-        return send_failed(operation, errno);
-    int64_t bytes = 0;
-    for (int i = 0; i < sent; i++) {
-        note(operation, messages[i].msg_len);
-        bytes += messages[i].msg_len;
-    }
-    engine->shared.counters.bytes_sent += (uint64_t)bytes;
-    return bytes;
-}
-
-int64_t ul_epoll_send_messages(struct ul_engine *engine, struct ul_operation *operation) {
-    int64_t bytes = 0;
-    while (operation->done < operation->length && bytes < SEND_STEP_BYTES) {
-        int64_t result = send_batch(engine, operation);
-        if (result >= 0)
-            bytes += result;
-        else if (result != UL_STEP_PUT_OFF)
-            return result;
-    }
-    return operation->done == operation->length ? (int64_t)operation->done : UL_STEP_WAITS;
 }

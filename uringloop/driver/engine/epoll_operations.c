@@ -4,27 +4,18 @@
  * on. Nothing here waits, and nothing here knows the other operations.
  *
  * Descriptors may be blocking or not; no step may ever block the loop. recv(2) and send(2)
- * are told so call by call (MSG_DONTWAIT). accept(2), connect(2), read(2) and write(2) have no
- * such flag and heed O_NONBLOCK only, so for a blocking descriptor it is set around the call.
- * It belongs to the open file: another process that shares the file could see it for these
- * few microseconds. Asking poll(2) first instead would not do: between the two calls the other
- * process may take the connection or the bytes, and the call would sleep. The flag is asked
- * for each time, as whoever shares a pipe or a terminal may change it at any time.
- *
- * write(2) to a pipe without a reader and sendfile(2) to a closed connection raise SIGPIPE,
- * and have no MSG_NOSIGNAL. That the process does not end relies on Python, which ignores the
- * signal from its start; to block it around each call would take two system calls more.
+ * are told so call by call (MSG_DONTWAIT). accept(2) and connect(2) have no such flag and
+ * heed O_NONBLOCK only, so for a blocking descriptor it is set around the call. Asking poll(2)
+ * first instead would not do: between the two calls another process may take the connection,
+ * and accept(2) would sleep. Files, datagrams to send and sendfile(2) are in calls.c.
  */
 #include "epoll.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 _Static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI &&
                    EPOLLERR == POLLERR && EPOLLHUP == POLLHUP && EPOLLRDHUP == POLLRDHUP,
@@ -36,7 +27,6 @@ enum {
     PIECE_ALIGNMENT = 64, /* a cache line: memcpy out of the scratch starts aligned */
     ACCEPTS_MAX = 64,     /* connections of one listener in one turn */
     SENDS_MAX = 16,       /* system calls of one SEND in one step */
-    SENDFILE_BYTES = 2 * 1024 * 1024, /* of one SENDFILE in one step */
 };
 
 static const uint32_t ALWAYS_REPORTED = EPOLLERR | EPOLLHUP;
@@ -88,37 +78,6 @@ int ul_poll_now(int fd, uint32_t mask) {
     return entry.revents & POLLNVAL ? -EBADF : entry.revents;
 }
 
-/* Makes fd non-blocking; answers its flags before, for blocking_restore(), or -errno. */
-static int blocking_suspend(int fd) {
-    int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
-        return -errno;
-    return flags;
-}
-
-static void blocking_restore(int fd, int flags) {
-    if (!(flags & O_NONBLOCK))
-        fcntl(fd, F_SETFL, flags);
-}
-
-static ssize_t read_some(int fd, void *piece, size_t size) {
-    int flags = blocking_suspend(fd);
-    if (flags < 0)
-        return flags;
-    ssize_t received = read(fd, piece, size);
-    if (received < 0)
-        received = -errno;
-    blocking_restore(fd, flags);
-    return received;
-}
-
-static ssize_t receive_some(const struct ul_operation *operation, void *piece, size_t size) {
-    if (operation->flags & UL_FILE)
-        return read_some(operation->fd, piece, size);
-    ssize_t received = recv(operation->fd, piece, size, MSG_DONTWAIT);
-    return received < 0 ? -errno : received;
-}
-
 /* The most that this step may receive, or 0 where the turn has no room for it. */
 static size_t receive_room(struct ul_engine *engine, const struct ul_operation *operation) {
     const struct ul_readiness *readiness = engine->state;
@@ -144,9 +103,9 @@ static int64_t receive(struct ul_engine *engine, struct ul_operation *operation)
         return UL_STEP_PUT_OFF;
     uint8_t *piece = readiness->scratch.bytes + readiness->scratch.used;
     engine->shared.counters.submissions++;
-    ssize_t received = receive_some(operation, piece, room);
+    ssize_t received = ul_call_recv(operation, piece, room);
     if (received <= 0)
-        return ul_epoll_not_now((int)-received) ? UL_STEP_WAITS : received;
+        return ul_is_not_now((int)-received) ? UL_STEP_WAITS : received;
     scratch_take(&readiness->scratch, (size_t)received);
     if (operation->flags & UL_ONCE) {
         operation->address = (uintptr_t)piece;
@@ -182,52 +141,30 @@ static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operati
         ul_give(engine, operation, fd, 0);
         return UL_STEP_PUT_OFF;
     }
-    if (ul_epoll_not_now(-fd))
+    if (ul_is_not_now(-fd))
         return UL_STEP_WAITS;
     return ul_accept_error_passes(-fd) ? UL_STEP_PUT_OFF : fd;
 }
 
 static int64_t accept_all(struct ul_engine *engine, struct ul_operation *operation) {
-    int flags = blocking_suspend(operation->fd);
+    int flags = ul_blocking_suspend(operation->fd);
     if (flags < 0)
         return flags;
     int64_t result = UL_STEP_PUT_OFF;
     for (int i = 0; i < ACCEPTS_MAX && result == UL_STEP_PUT_OFF && ul_event_room(engine); i++)
         result = accept_one(engine, operation);
-    blocking_restore(operation->fd, flags);
+    ul_blocking_restore(operation->fd, flags);
     return result;
 }
 
-static size_t iovec_count(const struct ul_operation *operation) {
-    return operation->length < IOV_MAX ? operation->length : IOV_MAX;
-}
-
-static ssize_t write_some(const struct ul_operation *operation) {
-    int fd = operation->fd;
-    void *memory = (void *)(uintptr_t)operation->address;
-    int flags = blocking_suspend(fd);
-    if (flags < 0)
-        return flags;
-    ssize_t sent = operation->flags & UL_VECTORED
-                       ? writev(fd, memory, (int)iovec_count(operation))
-                       : write(fd, memory, operation->length);
-    if (sent < 0)
-        sent = -errno;
-    blocking_restore(fd, flags);
-    return sent;
-}
-
-/* Bytes sent, or -errno. */
 static ssize_t send_some(const struct ul_operation *operation) {
     int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     void *memory = (void *)(uintptr_t)operation->address;
-    if (operation->flags & UL_FILE)
-        return write_some(operation);
-    struct msghdr message = {.msg_iov = memory, .msg_iovlen = iovec_count(operation)};
-    ssize_t sent = operation->flags & UL_VECTORED
-                       ? sendmsg(operation->fd, &message, flags)
-                       : send(operation->fd, memory, operation->length, flags);
-    return sent < 0 ? -errno : sent;
+    if (!(operation->flags & UL_VECTORED))
+        return send(operation->fd, memory, operation->length, flags);
+    size_t count = operation->length < IOV_MAX ? operation->length : IOV_MAX;
+    struct msghdr message = {.msg_iov = memory, .msg_iovlen = count};
+    return sendmsg(operation->fd, &message, flags);
 }
 
 /* A short send means that the socket is full: wait, do not ask for the EAGAIN. Only more
@@ -239,7 +176,7 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
         engine->shared.counters.submissions++;
         ssize_t sent = send_some(operation);
         if (sent < 0)
-            return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
+            return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
         if (ul_send_advance(operation, (uint64_t)sent))
             return (int64_t)operation->done;
         if (offers_all)
@@ -248,46 +185,29 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
     return UL_STEP_WAITS;
 }
 
-static uint64_t file_piece(const struct ul_operation *operation) {
-    uint64_t left = operation->length - operation->done;
-    return left < SENDFILE_BYTES ? left : SENDFILE_BYTES;
+/* A Unix datagram socket whose receiver has a full queue answers EAGAIN. poll(2) knows that
+ * queue only if the socket is connected to that receiver (unix_dgram_poll); else it says that
+ * the socket is writable, for ever. Then the clock decides when to try again. */
+static int64_t send_messages(struct ul_engine *engine, struct ul_operation *operation) {
+    int64_t result = ul_call_sendmsg(engine, operation);
+    if (result != UL_STEP_WAITS)
+        return result;
+    int ready = ul_poll_now(operation->fd, POLLOUT);
+    return ready > 0 && ready & POLLOUT ? UL_STEP_UNTOLD : UL_STEP_WAITS;
 }
 
-/* Bytes sent, 0 at the file's end, or -errno. */
-static ssize_t send_piece(const struct ul_operation *operation) {
-    off_t offset = (off_t)(operation->address + operation->done);
-    int file = (int)operation->argument;
-    int flags = blocking_suspend(operation->fd);
-    if (flags < 0)
-        return flags;
-    ssize_t sent = sendfile(operation->fd, file, &offset, file_piece(operation));
-    if (sent < 0)
-        sent = -errno;
-    blocking_restore(operation->fd, flags);
-    return sent;
-}
-
-/* UL_STEP_PUT_OFF: a short piece, before the file's end or before a full socket. */
-static int64_t send_file_once(struct ul_engine *engine, struct ul_operation *operation) {
-    uint64_t offered = file_piece(operation);
-    engine->shared.counters.submissions++;
-    ssize_t sent = send_piece(operation);
-    if (sent < 0)
-        return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
-    operation->done += (uint64_t)sent;
-    if (sent == 0 || operation->done == operation->length)
-        return (int64_t)operation->done;
-    return (uint64_t)sent < offered ? UL_STEP_PUT_OFF : UL_STEP_WAITS;
-}
-
-/* One piece for each report: others are served in between. When the first of all comes out
- * short, that was mostly the end of a small file, and asking again says so at once; later on
- * it is the socket that is full, and a report comes. */
-static int64_t send_file(struct ul_engine *engine, struct ul_operation *operation) {
-    bool is_first = !operation->done;
-    int64_t result = send_file_once(engine, operation);
-    if (result == UL_STEP_PUT_OFF && is_first)
-        result = send_file_once(engine, operation);
+/* A step of what is sent. Where others are to have their share, the descriptor is reported
+ * again: nothing has to be put off. */
+static int64_t send_step(struct ul_engine *engine, struct ul_operation *operation) {
+    int64_t result;
+    if (operation->opcode == UL_OP_SENDMSG)
+        result = send_messages(engine, operation);
+    else if (operation->opcode == UL_OP_SENDFILE)
+        result = ul_call_sendfile(engine, operation);
+    else if (operation->flags & UL_FILE)
+        result = ul_call_write(engine, operation);
+    else
+        result = send_all(engine, operation);
     return result == UL_STEP_PUT_OFF ? UL_STEP_WAITS : result;
 }
 
@@ -298,7 +218,7 @@ static int64_t send_file(struct ul_engine *engine, struct ul_operation *operatio
  * gets a BlockingIOError and may try again, as with a blocking socket's EAGAIN after
  * SO_SNDTIMEO. */
 static int64_t connect_begin(struct ul_engine *engine, struct ul_operation *operation) {
-    int flags = blocking_suspend(operation->fd);
+    int flags = ul_blocking_suspend(operation->fd);
     if (flags < 0)
         return flags;
     engine->shared.counters.submissions++;
@@ -306,7 +226,7 @@ static int64_t connect_begin(struct ul_engine *engine, struct ul_operation *oper
     int error = 0;
     if (connect(operation->fd, address, (socklen_t)operation->length) < 0)
         error = errno;
-    blocking_restore(operation->fd, flags);
+    ul_blocking_restore(operation->fd, flags);
     return error == EINPROGRESS || error == EINTR ? UL_STEP_WAITS : -error;
 }
 
@@ -368,11 +288,9 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     case UL_OP_RECVMSG:
         return is_tried(operation) ? ul_epoll_receive_messages(engine, operation) : UL_STEP_WAITS;
     case UL_OP_SEND:
-        return send_all(engine, operation);
     case UL_OP_SENDMSG:
-        return ul_epoll_send_messages(engine, operation);
     case UL_OP_SENDFILE:
-        return send_file(engine, operation);
+        return send_step(engine, operation);
     case UL_OP_CONNECT:
         return connect_begin(engine, operation);
     case UL_OP_POLL:
@@ -390,13 +308,11 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
     case UL_OP_RECV:
         return receive(engine, operation);
     case UL_OP_SEND:
-        return send_all(engine, operation);
+    case UL_OP_SENDMSG:
+    case UL_OP_SENDFILE:
+        return send_step(engine, operation);
     case UL_OP_RECVMSG:
         return ul_epoll_receive_messages(engine, operation);
-    case UL_OP_SENDMSG:
-        return ul_epoll_send_messages(engine, operation);
-    case UL_OP_SENDFILE:
-        return send_file(engine, operation);
     case UL_OP_CONNECT:
         return connect_end(engine, operation);
     default:
