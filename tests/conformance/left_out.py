@@ -36,6 +36,7 @@ MODULES = {
     "test_proactor_events": "Windows's loop, on mocks",
     "test_protocols": MAKES_NO_LOOP,
     "test_selector_events": "the private parts of BaseSelectorEventLoop, on mocks",
+    "test_tools": MAKES_NO_LOOP,
     "test_transports": MAKES_NO_LOOP,
     "test_windows_events": "Windows",
     "test_windows_utils": "Windows",
@@ -95,6 +96,8 @@ TESTS = {
         "test_events.TestAbstractServer.test_get_loop",
         "test_runners.RunTests.test_asyncio_run_only_coro",
         "test_runners.RunnerTests.test_custom_factory",
+        "test_unix_events.TestFork.test_fork_not_share_current_task",
+        "test_unix_events.TestFork.test_fork_not_share_event_loop",
     ),
     ITS_OWN_LOOP: (
         "test_base_events.BaseEventLoopTests.test_default_exc_handler_broken",
@@ -130,6 +133,7 @@ TESTS = {
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name",
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
+        "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy",
     ),
     ACCEPT_PARTS: (
         "test_base_events.BaseEventLoopWithSelectorTests.test_accept_connection_exception",
@@ -193,6 +197,9 @@ TESTS = {
     "counts the descriptors of a selector loop": (
         "test_events.EPollEventLoopTests.test_internal_fds",
     ),
+    "replaces a method of one transport, which a compiled class does not let be done": (
+        "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+    ),
     "mocks the module socket inside asyncio.unix_events": (
         "test_unix_events.SelectorEventLoopUnixSocketTests.test_create_unix_server_bind_error",
     ),
@@ -205,21 +212,35 @@ SINCE = {
     "test_eager_task_factory.CEagerTaskFactoryLoopTests.test_issue105987": (3, 12),
     "test_runners.RunTests.test_loop_factory_default_event_loop": (3, 13),
     "test_runners.RunnerTests.test_custom_factory": (3, 11),
+    "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket": (3, 14),
+    "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy": (3, 14),
     "test_subprocess.GenericWatcherTests": (3, 11),
     "test_subprocess.MultiLoopChildWatcherTests": (3, 12),
     "test_tasks.*.test_sleep_when_delay_is_nan": (3, 13),
+    "test_tools": (3, 14),
+    "test_unix_events.TestFork.test_fork_not_share_current_task": (3, 14),
+    "test_unix_events.TestFork.test_fork_not_share_event_loop": (3, 14),
 }
 
 UNTIL = {
     "test_queues.QueueBasicTests.test_repr": (3, 10),
     "test_queues.QueueBasicTests.test_str": (3, 10),
     "test_queues.QueueGetTests.test_get_cancelled": (3, 10),
+    "test_subprocess.GenericWatcherTests": (3, 13),
+    "test_subprocess.MultiLoopChildWatcherTests": (3, 13),
+    "test_subprocess.SubprocessFastWatcherTests": (3, 13),
     "test_subprocess.SubprocessMultiLoopWatcherTests": (3, 11),
+    "test_subprocess.SubprocessSafeWatcherTests": (3, 13),
     "test_tasks.CompatibilityTests.test_debug_mode_interop": (3, 10),
+    "test_unix_events.AbstractChildWatcherTests": (3, 13),
+    "test_unix_events.BaseChildWatcherTests": (3, 13),
+    "test_unix_events.FastChildWatcherTests": (3, 13),
+    "test_unix_events.PolicyTests": (3, 13),
+    "test_unix_events.SafeChildWatcherTests": (3, 13),
 }
 
 # The releases whose tests this list was written against; others differ by a few names.
-CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0)}
+CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0), (3, 14, 8), (3, 15, 2)}
 
 
 def reason_for(test_id: str) -> str | None:

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 from select import POLLIN
-from tempfile import TemporaryFile
 
 import pytest
 from uringloop.driver._engine import lib
@@ -43,14 +42,14 @@ def stage_everything(engine, listener, new_pair, resources):
 def stage_files(engine, resources, ours):
     """A pipe that is read, one that is written, and a file that is sent."""
     ends = [end for _ in range(2) for end in os.pipe()]
-    for end in ends:
-        resources.callback(os.close, end)
-        os.set_blocking(end, False)
-    file = resources.enter_context(TemporaryFile())
-    file.truncate(1 << 24)
+    file = os.memfd_create("file")
+    os.ftruncate(file, 1 << 24)
+    for fd in (*ends, file):
+        resources.callback(os.close, fd)
+        os.set_blocking(fd, False)
     engine.receive(ends[0], lib.UL_FILE)
     engine.send(ends[3], bytes(1 << 24), lib.UL_FILE)
-    engine.send_file(ours.fileno(), file.fileno())
+    engine.send_file(ours.fileno(), file)
 
 
 def test_close_with_everything_in_flight(sized_engine, listener, new_pair, resources):
