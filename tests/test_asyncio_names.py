@@ -31,7 +31,9 @@ BASE_LOOP = {
     "_make_subprocess_transport": "overridden",
     "_make_write_pipe_transport": "overridden",
     "_run_once": "overridden: the turn is ours",
-    "_sock_sendfile_native": "overridden",
+    "_check_sendfile_params": "sendfile checks its arguments as asyncio does",
+    "_sendfile_native": "overridden: the engine sends files",
+    "_sock_sendfile_native": "overridden: the engine sends files",
     "_timer_handle_cancelled": "overridden: timers are ours",
     "_write_to_self": "overridden: the engine has its own way to be woken",
 }
@@ -40,11 +42,6 @@ BASE_LOOP = {
 SELECTOR_LOOP = {
     "_child_watcher_callback": "subprocesses",
     "_make_subprocess_transport": "subprocesses",
-    "_sendfile_native": "sendfile, over add_writer",
-    "_sock_add_cancellation_callback": "sendfile, over add_writer",
-    "_sock_sendfile_native": "sendfile, over add_writer",
-    "_sock_sendfile_native_impl": "sendfile, over add_writer",
-    "_sock_sendfile_update_filepos": "sendfile, over add_writer",
 }
 
 FUNCTIONS = {

@@ -108,6 +108,13 @@ async def connect(core: Any, sock: socket.socket, address: Any, sockaddr: bytes)
 
     raises   OSError, of the subclass of the kernel's errno
     """
+    try:
+        await _wait(Connect(core, address, sockaddr), sock)
+        return
+    except ConnectionAbortedError:
+        # Not about this attempt: one before it was cancelled and then failed, and its error
+        # was told to nobody. Only after saying so connect(2) begins anew.
+        pass
     await _wait(Connect(core, address, sockaddr), sock)
 
 
