@@ -95,6 +95,13 @@ DIFFERENCES = {
     "pipe_that_does_not_close": Difference(
         "asyncio takes a pipe transport for unclosed when its file's close() failed"
     ),
+    "pipe_is_reading": Difference(
+        "asyncio 3.10 has no is_reading() for pipes", on_this_python=VERSION < (3, 11)
+    ),
+    "pipe_closed_in_connection_made": Difference(
+        "asyncio 3.10 reads on after close() in connection_made() of a pipe; ours does not",
+        on_this_python=VERSION < (3, 11),
+    ),
     "pipe_abort_after_close": Difference(
         "asyncio calls connection_lost() twice when a write pipe is aborted after its end began"
     ),

@@ -130,16 +130,27 @@ async def test_files_and_folders_are_refused_and_stay_open(loop, tmp_path: Path,
 async def test_a_paused_pipe_delivers_when_it_is_resumed(loop, pipe: Ends):
     transport, protocol = await connect(pipe.ours)
     transport.pause_reading()
-    assert not transport.is_reading()
     transport.pause_reading()  # again is nothing
     os.write(pipe.theirs, b"held")
     await turns(20)
     assert protocol.data == b""
     transport.resume_reading()
     transport.resume_reading()
-    assert transport.is_reading()
     assert await protocol.received(4) == b"held"
     transport.close()
+    await protocol.lost
+
+
+@pytest.mark.difference("pipe_is_reading")
+async def test_a_pipe_knows_whether_it_reads(loop, pipe: Ends):
+    transport, protocol = await connect(pipe.ours)
+    assert transport.is_reading()
+    transport.pause_reading()
+    assert not transport.is_reading()
+    transport.resume_reading()
+    assert transport.is_reading()
+    transport.close()
+    assert not transport.is_reading()
     await protocol.lost
 
 
@@ -216,7 +227,6 @@ async def test_close_drops_what_arrives_and_closes_the_file(loop, pipe: Ends):
     transport.close()
     transport.close()
     assert transport.is_closing()
-    assert not transport.is_reading()
     transport.resume_reading()
     assert await protocol.lost is None
     await turns(3)
@@ -224,6 +234,7 @@ async def test_close_drops_what_arrives_and_closes_the_file(loop, pipe: Ends):
     assert pipe.ours.closed
 
 
+@pytest.mark.difference("pipe_closed_in_connection_made")
 async def test_close_in_connection_made_reads_nothing(loop, pipe: Ends):
     class Closing(PipeRecorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

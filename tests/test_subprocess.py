@@ -6,6 +6,7 @@ How their end is noticed, in masses, threads and adverse circumstances, is in te
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -162,6 +163,8 @@ async def test_writing_to_a_child_that_has_gone_fails_in_drain(loop):
         while True:
             process.stdin.write(bytes(PIPE_BYTES))
             await process.stdin.drain()
+    with contextlib.suppress(BrokenPipeError):
+        await process.stdin.wait_closed()
     assert await process.wait() == 0
 
 
