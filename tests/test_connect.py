@@ -63,6 +63,26 @@ async def test_a_host_name_is_resolved(listener: socket.socket, loop: AbstractEv
     transport.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "family"),
+    [
+        ("::1", socket.AF_INET6),
+        (b"::1", socket.AF_INET6),
+        ("localhost", socket.AF_INET),
+    ],
+)
+async def test_a_server_of_both_families_is_reached(
+    host: str | bytes, family: int, loop: AbstractEventLoop
+) -> None:
+    server = await loop.create_server(Recorder, ["127.0.0.1", "::1"], 0)
+    addresses = {sock.family: sock.getsockname() for sock in server.sockets}
+    transport, protocol = await loop.create_connection(Recorder, host, addresses[family][1])
+    assert transport.get_extra_info("peername") == addresses[family]
+    transport.close()
+    await protocol.lost
+    server.close()
+
+
 async def test_the_local_address_can_be_chosen(
     listener: socket.socket, loop: AbstractEventLoop
 ) -> None:

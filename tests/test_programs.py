@@ -39,6 +39,13 @@ async def test_tcp_echo_with_streams(loop: AbstractEventLoop) -> None:
         assert await say(*streams, b"Hello World!") == b"Hello World!"
 
 
+async def test_tcp_echo_in_debug_mode(loop: AbstractEventLoop) -> None:
+    loop.set_debug(True)
+    async with await asyncio.start_server(echo_until_eof, "127.0.0.1", 0) as server:
+        streams = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await say(*streams, b"Hello World!") == b"Hello World!"
+
+
 async def test_unix_echo_with_streams(tmp_path: Path, loop: AbstractEventLoop) -> None:
     path = str(tmp_path / "socket")
     async with await asyncio.start_unix_server(echo_until_eof, path):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
-import select
 import socket
 import ssl
 from asyncio import AbstractEventLoop
@@ -15,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import open_descriptors
-from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns, until_true
+from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns
 
 
 @pytest.fixture

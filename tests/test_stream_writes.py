@@ -253,6 +253,17 @@ async def test_writing_after_write_eof_is_an_error(write: str, loop: AbstractEve
             getattr(connection.transport, write)(argument)
 
 
+async def test_writing_after_write_eof_is_an_error_while_closing_too(
+    loop: AbstractEventLoop,
+) -> None:
+    async with wire(buffer_bytes=4096) as connection:
+        connection.transport.write(bytes(BACKLOG_BYTES))
+        connection.transport.write_eof()
+        connection.transport.close()
+        with pytest.raises(RuntimeError, match=r"Cannot call write\(\) after write_eof\(\)"):
+            connection.transport.write(b"late")
+
+
 async def test_writes_after_the_connection_was_lost_are_dropped_and_logged(
     loop: AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -101,6 +101,16 @@ async def test_bytes_of_each_kind_can_be_written(loop, pipe: Ends):
     await protocol.lost
 
 
+async def test_the_caller_may_read_what_it_wrote_before_the_loop_turns(loop, pipe: Ends):
+    transport, protocol = await connect(pipe.ours)
+    transport.write(b"at once")
+    assert os.read(pipe.theirs, 100) == b"at once"
+    transport.writelines([b"and ", b"again"])
+    assert os.read(pipe.theirs, 100) == b"and again"
+    transport.close()
+    await protocol.lost
+
+
 # -- flow control --------------------------------------------------------------------------------
 
 

@@ -1,10 +1,12 @@
-"""Everything that can be watched for being readable, each with the way to make it so.
+"""Everything that can be watched for being readable, each with the way to make it so, and a
+callback that counts.
 
 Some of it Python cannot make on each version: inotify and timerfd come from libc.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -36,6 +38,26 @@ class Source:
     watched: Any
     make_ready: Callable[[], object]
     consume: Callable[[], object]
+
+
+class Calls:
+    """Counts calls, and lets a test wait for them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def __call__(self, *_: object) -> None:
+        self.count += 1
+        for count, future in self._waiting:
+            if self.count >= count and not future.done():
+                future.set_result(None)
+
+    async def reach(self, count: int) -> None:
+        if self.count < count:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((count, future))
+            await future
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """docs/api.md: the table as Markdown, and whether a written one is still true.
 
 What a written table says of a row that the running Python has too must be what is seen now.
-Only what asyncio itself observed may differ between versions of Python, and the heading, which
-names versions, may always.
+Between versions of Python only the checks may differ, and what asyncio itself observed. The
+heading, which names versions, may always.
 """
 
 from __future__ import annotations
@@ -82,13 +82,14 @@ def read(text: str) -> Table:
 def outdated(written: str, current: str) -> list[str]:
     """What the written document says otherwise than the current one, in words."""
     then, now = of_this_python(read(written)), of_this_python(read(current))
-    ignored = set() if _python(written) == _python(current) else {ORACLE}
+    ignored = set() if _python(written) == _python(current) else {SENTENCES, ORACLE}
     found = [f"{_named(key)} is not in the file" for key in now if key not in then]
     found += [f"{_named(key)} is in the file only" for key in then if key not in now]
     for key in now.keys() & then.keys():
         for column, name in enumerate(table.COLUMNS):
             old, new = then[key][column], now[key][column]
-            if old != new and column not in ignored and table.ABSENT not in (old, new):
+            is_known = not any(cell.startswith(table.ABSENT) for cell in (old, new))
+            if old != new and is_known and column not in ignored:
                 found.append(f"{_named(key)}, {name}: {old!r} is now {new!r}")
     return sorted(found)
 

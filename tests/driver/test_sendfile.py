@@ -355,7 +355,7 @@ def test_hundreds_of_files_in_one_turn_all_answer(sized_engine, new_pair, new_fi
 
 
 def test_what_is_no_regular_file_says_that_it_cannot_be_sent_so(engine, new_pair, resources):
-    ours, peer = new_pair()
+    ours, _ = new_pair()
     reader, writer = os.pipe()
     resources.callback(os.close, reader)
     resources.callback(os.close, writer)

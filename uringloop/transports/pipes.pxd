@@ -28,6 +28,8 @@ cdef class WritePipeTransport(StreamTransport):
     cdef bint _reader_gone
 
     cdef object _introduce(self, object extra)
+    cpdef write(self, object data)
+    cdef bint _is_idle(self)
     cdef object _may_write(self)
     cdef object _offer(self, object data)
     cdef object _start_receiving(self)

@@ -74,7 +74,16 @@ class ReadPipeTransport(ReceivingStream):
 
     def __repr__(self) -> str:
         doing = "polling" if self._recv_token and not self._recv_cancelled else "idle"
-        return described(self, self._sock, self._sock_fd, self._state, [doing])
+        return described(self, self._core, self._sock, self._sock_fd, self._state, [doing])
+
+    @property
+    def _pipe(self) -> Any:
+        """asyncio's name for the file, which it may be robbed of; CPython's tests do."""
+        return self._sock
+
+    @_pipe.setter
+    def _pipe(self, pipe: Any) -> None:
+        self._sock = pipe
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -160,7 +169,33 @@ class WritePipeTransport(StreamTransport):
     def __repr__(self) -> str:
         size = self.get_write_buffer_size()
         doing = ["polling" if size else "idle", f"bufsize={size}"]
-        return described(self, self._sock, self._sock_fd, self._state, doing)
+        return described(self, self._core, self._sock, self._sock_fd, self._state, doing)
+
+    @property
+    def _pipe(self) -> Any:
+        """As ReadPipeTransport's."""
+        return self._sock
+
+    @_pipe.setter
+    def _pipe(self, pipe: Any) -> None:
+        self._sock = pipe
+
+    def write(self, data: Any) -> None:
+        """Offers the first data to the pipe at once, as asyncio does: the caller may go on by
+        reading, blocked, at the other end."""
+        is_first = self._is_idle()
+        StreamTransport.write(self, data)
+        if is_first and self._queue.queued_bytes:
+            self._send_directly()
+
+    def writelines(self, list_of_data: Any) -> None:
+        is_first = self._is_idle()
+        StreamTransport.writelines(self, list_of_data)
+        if is_first and self._queue.queued_bytes:
+            self._send_directly()
+
+    def _is_idle(self) -> bool:
+        return self._send_token == 0 and self._queue.queued_bytes == 0
 
     def write_eof(self) -> None:
         self.close()
@@ -233,7 +268,7 @@ def io_flags(fd: int) -> int:
     return 0 if stat.S_ISSOCK(mode) else int(_FILE)
 
 
-def described(transport: Any, pipe: Any, fd: int, state: int, doing: list[str]) -> str:
+def described(transport: Any, core: Any, pipe: Any, fd: int, state: int, doing: list[str]) -> str:
     """The transport in words, as asyncio's pipes put it."""
     info = [type(transport).__name__]
     if pipe is None:
@@ -241,7 +276,12 @@ def described(transport: Any, pipe: Any, fd: int, state: int, doing: list[str]) 
     elif state >= _DRAINING:
         info.append("closing")
     info.append(f"fd={fd}")
-    info.extend(["closed"] if pipe is None else doing)
+    if pipe is None:
+        info.append("closed")
+    elif core.is_closed():
+        info.append("open")
+    else:
+        info.extend(doing)
     return f"<{' '.join(info)}>"
 
 

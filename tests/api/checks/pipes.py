@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from typing import Any
 
 from tests.api.ends import Notes, file_of, folder, read_pipe, refusal, refusal_of, write_pipe
@@ -109,20 +110,28 @@ async def another_protocol_reads_on(loop: Loop) -> Any:
         return was, link.transport.get_protocol() is second, received, bytes(link.protocol.data)
 
 
-@PIPES.check("ReadTransport.is_reading")
+if sys.version_info >= (3, 11):
+
+    @PIPES.check("ReadTransport.is_reading")
+    async def a_pipe_is_read_unless_paused(loop: Loop) -> Any:
+        async with read_pipe() as link:
+            states = [link.transport.is_reading()]
+            link.transport.pause_reading()
+            states.append(link.transport.is_reading())
+            link.transport.resume_reading()
+            return [*states, link.transport.is_reading()]
+
+
 @PIPES.check("ReadTransport.pause_reading")
 @PIPES.check("ReadTransport.resume_reading")
 async def a_paused_pipe_delivers_nothing_until_resumed(loop: Loop) -> Any:
     async with read_pipe() as link:
-        states = [link.transport.is_reading()]
         link.transport.pause_reading()
-        states.append(link.transport.is_reading())
         link.peer.write(b"hello")
         await turns(5)
         while_paused = bytes(link.protocol.data)
         link.transport.resume_reading()
-        states.append(link.transport.is_reading())
-        return while_paused, await link.protocol.received(5), states
+        return while_paused, await link.protocol.received(5)
 
 
 @PIPES.check("ReadTransport.is_closing")

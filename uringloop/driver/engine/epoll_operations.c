@@ -348,8 +348,25 @@ uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) 
     }
 }
 
+/* Whether a receive is tried when it is taken. A try in vain is one system call more, one that
+ * succeeds saves the two of a registration made and undone, and a turn. One that goes on
+ * (a transport's) waits but once for all its pieces, and begins before there is anything. A
+ * single one (sock_recv in an echo) mostly comes after data: the others of a turn take their
+ * time, in which the peer has answered. Measured at the moment of taking: data was there for
+ * 99 % of them with 10 connections and with 100, for 15 % with one. Not so for files: a FIFO
+ * that no writer has opened yet would read as ended. */
+static bool is_tried(const struct ul_operation *operation) {
+    return operation->flags & UL_ONCE && !(operation->flags & UL_FILE);
+}
+
 int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return is_tried(operation) ? accept_all(engine, operation) : UL_STEP_WAITS;
+    case UL_OP_RECV:
+        return is_tried(operation) ? receive(engine, operation) : UL_STEP_WAITS;
+    case UL_OP_RECVMSG:
+        return is_tried(operation) ? ul_epoll_receive_messages(engine, operation) : UL_STEP_WAITS;
     case UL_OP_SEND:
         return send_all(engine, operation);
     case UL_OP_SENDMSG:
