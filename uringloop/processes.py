@@ -89,17 +89,18 @@ class SubprocessTransport(BaseSubprocessTransport):
         return _nothing()
 
     async def _connect(self) -> None:
-        loop = self._loop
-        for fd in tuple(self._unconnected):
-            # From here on it is its pipe transport's to close.
-            stream = self._unconnected.pop(fd)
-            factory: Any
+        for fd, stream in tuple(self._unconnected.items()):
+            factory = functools.partial(self._make_pipe_protocol, fd)
             if fd == 0:
-                factory = functools.partial(WriteSubprocessPipeProto, self, fd)
-                _, self._pipes[fd] = await loop.connect_write_pipe(factory, stream)
+                _, self._pipes[fd] = await self._loop.connect_write_pipe(factory, stream)
             else:
-                factory = functools.partial(ReadSubprocessPipeProto, self, fd)
-                _, self._pipes[fd] = await loop.connect_read_pipe(factory, stream)
+                _, self._pipes[fd] = await self._loop.connect_read_pipe(factory, stream)
+
+    def _make_pipe_protocol(self, fd: int) -> Any:
+        # From here on the stream is its pipe transport's to close.
+        self._unconnected.pop(fd, None)
+        make: Any = WriteSubprocessPipeProto if fd == 0 else ReadSubprocessPipeProto
+        return make(self, fd)
 
     def _connecting_ended(self, waiter: Any, connecting: asyncio.Task[None]) -> None:
         self._pipes_connected = True  # 3.14 asks for it

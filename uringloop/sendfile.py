@@ -15,6 +15,7 @@ import errno
 import io
 import os
 import socket
+import sys
 from typing import Any
 
 from uringloop.lanes import Lane
@@ -22,6 +23,9 @@ from uringloop.socket_operations import new_send_file
 
 # A file's end is where sending ends; this is the farthest that one can be.
 _FILE_BYTES_MAX = 2**63 - 1
+
+# Before 3.14, asyncio left the position where it was when nothing was sent.
+_POSITION_FOLLOWS_ALWAYS = sys.version_info >= (3, 14)
 
 
 async def send_to_socket(
@@ -90,7 +94,7 @@ async def _send(loop: Any, lane: Lane, operation: Any, file_fd: int, offset: int
     try:
         await _until_over(loop, lane, operation)
     finally:
-        if operation.sent_bytes:
+        if operation.sent_bytes or _POSITION_FOLLOWS_ALWAYS:
             os.lseek(file_fd, offset + operation.sent_bytes, os.SEEK_SET)
     if operation.result < 0:
         raise _error(operation)
