@@ -19,6 +19,7 @@ HOT_MODULES = [
     "uringloop/transports/stream_base.py",
     "uringloop/transports/receiving.py",
     "uringloop/transports/stream.py",
+    "uringloop/transports/pipes.py",
     "uringloop/transports/datagram_receiving.py",
     "uringloop/transports/datagram.py",
     "uringloop/driver/in_flight.py",

@@ -2,7 +2,8 @@
 # Makes Debian roots with Pythons that a stable distribution does not have yet:
 #
 #   scripts/python-roots.sh                 3.14 and 3.15, as ./check --all wants them
-#   scripts/python-roots.sh 3.14:sid ...    these, each from the suite of Debian named
+#   scripts/python-roots.sh 3.15 ...        these, each from the suite that is known to have it
+#   scripts/python-roots.sh 3.14:sid ...    each from that suite of Debian
 #
 # A root is build/roots/VERSION, or in the folder $ROOTS, with what builds and tests
 # uringloop. Run again, this goes on where it stopped and then does nothing. It needs the
@@ -18,14 +19,16 @@ ROOTS=${ROOTS:-build/roots}
 TOOLS='gcc libc6-dev pkg-config liburing-dev openssl wrk ca-certificates'
 
 main() {
-    [ $# -gt 0 ] || set -- 3.14:forky 3.15:sid
+    [ $# -gt 0 ] || set -- 3.14 3.15
     [ "$(id -u)" -eq 0 ] || stop "needs root: run it with sudo"
     unshare --mount true 2>/dev/null || stop "needs the right to mount (CAP_SYS_ADMIN)"
     command -v debootstrap >/dev/null 2>&1 || install_packages debootstrap || exit 1
     for wanted in "$@"; do
         case $wanted in
+        3.14) make_root 3.14 forky ;;
+        3.15) make_root 3.15 sid ;;
         3.*:?*) make_root "${wanted%%:*}" "${wanted#*:}" ;;
-        *) stop "usage: ${0##*/} [VERSION:SUITE ...]" ;;
+        *) stop "usage: ${0##*/} [3.14 | 3.15 | VERSION:SUITE ...]" ;;
         esac
     done
 }

@@ -2,6 +2,8 @@
 #
 #   stage NAME COMMAND ...              passes when the command does
 #   tests NAME VENV RENDERING PATH ...  pytest; its counts go into the summary
+#   other_python VERSION                CPython's asyncio tests on a Python of this machine
+#   python_in_root VERSION              all tests in a root of scripts/python-roots.sh
 #   summary                             the last line, and the exit status
 #
 # The output of a stage is kept in build/check and shown only when the stage fails.
@@ -17,6 +19,8 @@ workers=$(($(nproc) + 1))
 passed=0
 failed=0
 skipped=0
+# What commands are started by: nothing, or scripts/in-root.sh and the root.
+inside=
 
 minor_version() {
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
@@ -48,7 +52,8 @@ tests() {
     shift 3
     pure=
     [ "$rendering" = compiled ] || pure=1
-    run "$name" env URINGLOOP_PURE="$pure" \
+    # shellcheck disable=SC2086  # a command and its argument, or nothing
+    run "$name" $inside env URINGLOOP_PURE="$pure" \
         "$venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" --durations 15 "$@"
     count
 }
@@ -112,6 +117,37 @@ other_python() {
         need_build ".venv-$1"
         tests "$1" ".venv-$1" compiled tests/conformance
     fi
+}
+
+# python_in_root 3.14: all tests, in a root where a copy of the tree has been built.
+python_in_root() {
+    root=build/roots/$1
+    stage "$1 root" scripts/python-roots.sh "$1"
+    [ "$verdict" = passed ] || return 0
+    stage "$1 build" build_in_root "$root" "python$1"
+    [ "$verdict" = passed ] || return 0
+    inside="scripts/in-root.sh $root"
+    tests "$1 in its root" /venv compiled tests
+    inside=
+}
+
+# A fresh copy is built each time; the root keeps the virtual environment.
+build_in_root() {
+    copy_tree "$1/src" || return 1
+    # shellcheck disable=SC2016  # variables of the shell in the root
+    scripts/in-root.sh "$1" sh -euc \
+        '. scripts/setup.sh; need_venv /venv "$(real_python "$1")" dev; need_build /venv' \
+        "$0" "$2"
+}
+
+# copy_tree FOLDER: what git knows of, as it is now.
+copy_tree() {
+    rm -rf "$1"
+    mkdir -p "$1"
+    git ls-files --cached --others --exclude-standard >"$logs/tree" || return 1
+    while read -r file; do
+        [ ! -e "$file" ] || printf '%s\n' "$file"
+    done <"$logs/tree" | tar -cf - -T - | tar -xf - -C "$1"
 }
 
 # The newest installed Python of that minor version, from PATH or pyenv.

@@ -92,6 +92,16 @@ DIFFERENCES = {
         "asyncio lets a forked child go on with its parent's loop, and both then read from one "
         "epoll instance; ours raises RuntimeError"
     ),
+    "pipe_that_does_not_close": Difference(
+        "asyncio takes a pipe transport for unclosed when its file's close() failed"
+    ),
+    "pipe_abort_after_close": Difference(
+        "asyncio calls connection_lost() twice when a write pipe is aborted after its end began"
+    ),
+    "pipe_hears_its_socket": Difference(
+        "asyncio takes what the peer of a socket sends for its end, and what a FIFO that is open "
+        "for both holds; ours closes when the other end does"
+    ),
     "cancelled_start": Difference(
         "asyncio waits for ever, or for the grandchildren, when the start of a child is cancelled "
         "before all its pipes are connected (cpython 103847, 125502); ours closes them"
@@ -116,6 +126,24 @@ DIFFERENCES = {
     "cancelled_receive": Difference(
         "asyncio drops what sock_recv() or sock_accept() has taken when its task is cancelled "
         "before it runs again; ours keeps it for the next call or returns it"
+    ),
+    "overlapping_calls": Difference(
+        "asyncio forgets the first of two sock_recv(), sock_sendall() or sock_accept() that wait "
+        "on one socket: it never ends. Ours take turns, in the order of the calls"
+    ),
+    "datagram_calls": Difference(
+        "asyncio has sock_recvfrom(), sock_recvfrom_into() and sock_sendto() since 3.11; ours "
+        "has them on 3.10 too",
+        on_this_python=VERSION < (3, 11),
+    ),
+    "sendfile_while_closing": Difference(
+        "asyncio's sendfile() never ends when its own transport is closed meanwhile, or cancelled "
+        "while it waits for what was written before; ours raises ConnectionError, and gives the "
+        "transport back"
+    ),
+    "cancelled_sendfile": Difference(
+        "asyncio leaves a file's position where it was when sendfile() is cancelled; ours sets it "
+        "to what was sent, as after any other end"
     ),
     "huge_write": Difference(
         "asyncio copies what is left of a write and moves it at every short send (up to 3.11): "
@@ -146,5 +174,10 @@ DIFFERENCES = {
     "nan_delay": Difference(
         "asyncio hands a NaN delay to its selector, and the ValueError from there ends "
         "run_forever(); ours keeps running"
+    ),
+    "one_context": Difference(
+        "asyncio before 3.15 calls a protocol in the context that happens to be current; ours "
+        "has one for each connection, as asyncio since",
+        on_this_python=VERSION < (3, 15),
     ),
 }

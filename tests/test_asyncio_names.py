@@ -13,7 +13,6 @@ from asyncio import (
     format_helpers,
     selector_events,
     sslproto,
-    unix_events,
 )
 
 import pytest
@@ -58,8 +57,6 @@ FUNCTIONS = {
     (asyncio.transports, "_FlowControlMixin"): "loop.sendfile wants its instances",
     (asyncio.constants, "ACCEPT_RETRY_DELAY"): "the pause after EMFILE",
     (selector_events, "_SelectorDatagramTransport"): "datagrams of rare families, over add_reader",
-    (unix_events, "_UnixReadPipeTransport"): "pipes, over add_reader",
-    (unix_events, "_UnixWritePipeTransport"): "pipes, over add_reader",
     (base_subprocess, "BaseSubprocessTransport"): "subprocesses",
     (base_subprocess, "ReadSubprocessPipeProto"): "a child's stdout and stderr",
     (base_subprocess, "WriteSubprocessPipeProto"): "a child's stdin",

@@ -134,9 +134,7 @@ def test_a_task_left_over_that_fails_is_reported(
     assert "while it was cancelled" in caplog.text
 
 
-def test_install_makes_asyncio_use_our_loop(
-    chosen: str, with_policies: Callable[[], Any]
-) -> None:
+def test_install_makes_asyncio_use_our_loop(chosen: str, with_policies: Callable[[], Any]) -> None:
     with with_policies():
         uringloop.install()
     with with_policies():
@@ -148,7 +146,7 @@ def test_install_makes_asyncio_use_our_loop(
 def test_install_warns_its_caller_once_and_names_what_to_use(
     with_policies: Callable[[], Any],
 ) -> None:
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="event loop policy") as warned:
         uringloop.install()
     (warning,) = warned
     assert warning.filename == __file__

@@ -19,6 +19,7 @@ HOT_MODULES = frozenset(
         "uringloop.handles",
         "uringloop.write_queue",
         "uringloop.core",
+        "uringloop.transports.pipes",
         "uringloop.lanes",
         "uringloop.socket_operations",
         "uringloop.sockets",

@@ -202,7 +202,9 @@ def new_handle(callback: Callable[..., object], args: Any, loop: Any, context: A
     return handle
 
 
-def new_threadsafe_handle(callback: Callable[..., object], args: Any, loop: Any, context: Any) -> Any:
+def new_threadsafe_handle(
+    callback: Callable[..., object], args: Any, loop: Any, context: Any
+) -> Any:
     """A handle for call_soon_threadsafe(), as the running asyncio's own."""
     if not _CANCEL_WAITS:
         return new_handle(callback, args, loop, context)

@@ -3,15 +3,13 @@
 The hot half is core.LoopCore with sockets.SocketCalls, whose methods come first; what
 asyncio's own loops have in common (argument checking, look-ups, happy eyeballs, executors,
 async generators, the exception handler) is inherited from asyncio.BaseEventLoop and follows
-the running Python version. Readiness comes from watches.Watches, which also carries the
-transports that are asyncio's own so far (pipes).
+the running Python version. Readiness comes from watches.Watches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import unix_events
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -22,6 +20,7 @@ from uringloop.handles import new_handle
 from uringloop.signals import Signals
 from uringloop.sockets import SocketCalls
 from uringloop.transports import datagram
+from uringloop.transports.pipes import ReadPipeTransport, WritePipeTransport
 from uringloop.transports.stream import StreamTransport
 
 
@@ -244,12 +243,16 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _make_read_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
     ) -> Any:
-        return unix_events._UnixReadPipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
+        transport = ReadPipeTransport(self, pipe, protocol, copy_context(), extra)
+        transport.start(waiter)
+        return transport
 
     def _make_write_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: dict[str, Any] | None = None
     ) -> Any:
-        return unix_events._UnixWritePipeTransport(self, pipe, protocol, waiter, extra)  # type: ignore[attr-defined]
+        transport = WritePipeTransport(self, pipe, protocol, copy_context(), extra)
+        transport.start(waiter)
+        return transport
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any

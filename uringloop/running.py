@@ -110,7 +110,8 @@ def install() -> None:
         raise RuntimeError(f"asyncio has no event loop policies any more; {_INSTEAD}")
     if sys.version_info >= (3, 14):
         warnings.warn(
-            f"uringloop.install() sets an event loop policy, which asyncio has deprecated; {_INSTEAD}",
+            "uringloop.install() sets an event loop policy, which asyncio has deprecated; "
+            f"{_INSTEAD}",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -20,6 +20,7 @@ MOCKED_SIGNAL = "mocks the module signal inside asyncio.unix_events; ours is ano
 MOCKED_SOCKET = "connects a mock in the place of a socket; our engine asks the kernel by descriptor"
 STEERED_CLOCK = "steers the clock of TestLoop, a loop of CPython's test-suite"
 SELECTOR_SENDFILE = "calls BaseSelectorEventLoop's private sendfile and looks into its selector"
+MOCKED_OS = "mocks the module os inside asyncio.unix_events; our sendfile is another module"
 ACCEPT_PARTS = "calls BaseSelectorEventLoop's private _accept_connection or _start_serving"
 ITS_OWN_LOOP = "makes a loop of CPython's by name, or in another process"
 CHILD_WATCHER = "about child watchers, which our loop does not use"
@@ -35,6 +36,7 @@ MODULES = {
     "test_proactor_events": "Windows's loop, on mocks",
     "test_protocols": MAKES_NO_LOOP,
     "test_selector_events": "the private parts of BaseSelectorEventLoop, on mocks",
+    "test_tools": MAKES_NO_LOOP,
     "test_transports": MAKES_NO_LOOP,
     "test_windows_events": "Windows",
     "test_windows_utils": "Windows",
@@ -94,6 +96,8 @@ TESTS = {
         "test_events.TestAbstractServer.test_get_loop",
         "test_runners.RunTests.test_asyncio_run_only_coro",
         "test_runners.RunnerTests.test_custom_factory",
+        "test_unix_events.TestFork.test_fork_not_share_current_task",
+        "test_unix_events.TestFork.test_fork_not_share_event_loop",
     ),
     ITS_OWN_LOOP: (
         "test_base_events.BaseEventLoopTests.test_default_exc_handler_broken",
@@ -129,6 +133,7 @@ TESTS = {
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_no_inet_pton",
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_connection_service_name",
         "test_base_events.BaseEventLoopWithSelectorTests.test_create_server_soreuseport_only_defined",
+        "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy",
     ),
     ACCEPT_PARTS: (
         "test_base_events.BaseEventLoopWithSelectorTests.test_accept_connection_exception",
@@ -141,6 +146,9 @@ TESTS = {
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_exception",
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_first_call",
         "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_os_error_next_call",
+    ),
+    MOCKED_OS: (
+        "test_unix_events.SelectorEventLoopUnixSockSendfileTests.test_sock_sendfile_not_available",
     ),
     STEERED_CLOCK: (
         "test_queues.QueueBasicTests.test_maxsize",
@@ -189,6 +197,9 @@ TESTS = {
     "counts the descriptors of a selector loop": (
         "test_events.EPollEventLoopTests.test_internal_fds",
     ),
+    "replaces a method of one transport, which a compiled class does not let be done": (
+        "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
+    ),
     "mocks the module socket inside asyncio.unix_events": (
         "test_unix_events.SelectorEventLoopUnixSocketTests.test_create_unix_server_bind_error",
     ),
@@ -201,21 +212,35 @@ SINCE = {
     "test_eager_task_factory.CEagerTaskFactoryLoopTests.test_issue105987": (3, 12),
     "test_runners.RunTests.test_loop_factory_default_event_loop": (3, 13),
     "test_runners.RunnerTests.test_custom_factory": (3, 11),
+    "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket": (3, 14),
+    "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy": (3, 14),
     "test_subprocess.GenericWatcherTests": (3, 11),
     "test_subprocess.MultiLoopChildWatcherTests": (3, 12),
     "test_tasks.*.test_sleep_when_delay_is_nan": (3, 13),
+    "test_tools": (3, 14),
+    "test_unix_events.TestFork.test_fork_not_share_current_task": (3, 14),
+    "test_unix_events.TestFork.test_fork_not_share_event_loop": (3, 14),
 }
 
 UNTIL = {
     "test_queues.QueueBasicTests.test_repr": (3, 10),
     "test_queues.QueueBasicTests.test_str": (3, 10),
     "test_queues.QueueGetTests.test_get_cancelled": (3, 10),
+    "test_subprocess.GenericWatcherTests": (3, 13),
+    "test_subprocess.MultiLoopChildWatcherTests": (3, 13),
+    "test_subprocess.SubprocessFastWatcherTests": (3, 13),
     "test_subprocess.SubprocessMultiLoopWatcherTests": (3, 11),
+    "test_subprocess.SubprocessSafeWatcherTests": (3, 13),
     "test_tasks.CompatibilityTests.test_debug_mode_interop": (3, 10),
+    "test_unix_events.AbstractChildWatcherTests": (3, 13),
+    "test_unix_events.BaseChildWatcherTests": (3, 13),
+    "test_unix_events.FastChildWatcherTests": (3, 13),
+    "test_unix_events.PolicyTests": (3, 13),
+    "test_unix_events.SafeChildWatcherTests": (3, 13),
 }
 
 # The releases whose tests this list was written against; others differ by a few names.
-CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0)}
+CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0), (3, 14, 8), (3, 15, 2)}
 
 
 def reason_for(test_id: str) -> str | None:

@@ -3,9 +3,10 @@
 `io_uring` and `epoll` are ours; `asyncio` is the oracle: whatever is not left out must
 pass on it too, or the harness is wrong.
 
-CPython's tests make a loop in three ways: `asyncio.new_event_loop()` (also inside
-asyncio.run, Runner and IsolatedAsyncioTestCase), `asyncio.SelectorEventLoop(...)`, and a
-policy. `LoopMaker.installed` redirects all three, and counts.
+CPython's tests make a loop in four ways: `asyncio.new_event_loop()` (also inside
+asyncio.run, Runner and IsolatedAsyncioTestCase), `asyncio.SelectorEventLoop(...)`,
+`asyncio.EventLoop` as a loop factory, and a policy. `LoopMaker.installed` redirects all
+four, and counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import mmap
 import warnings
 from collections.abc import Callable, Iterator
 from unittest import mock
@@ -46,6 +48,11 @@ with warnings.catch_warnings():
     _DefaultPolicy = asyncio.DefaultEventLoopPolicy
 
 
+# Since 3.14 the public functions warn that policies are deprecated.
+get_policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
+set_policy = getattr(asyncio.events, "_set_event_loop_policy", asyncio.set_event_loop_policy)
+
+
 class _Policy(_DefaultPolicy):
     def __init__(self, factory: LoopFactory) -> None:
         super().__init__()
@@ -56,24 +63,31 @@ class _Policy(_DefaultPolicy):
 
 
 class LoopMaker:
-    """Makes loops of one kind, and knows how many it made."""
+    """Makes loops of one kind, and knows whether it made any."""
 
     def __init__(self, loop_id: str) -> None:
         self._factory = loop_factory(loop_id)
-        self.made = 0
+        # Shared with forked children, where some tests make their only loop.
+        self._has_made = mmap.mmap(-1, 1)
+
+    @property
+    def has_made(self) -> bool:
+        """Whether a loop was made, here or in a forked child."""
+        return self._has_made[0] != 0
 
     def __call__(self, selector: object = None) -> asyncio.AbstractEventLoop:
         """A new loop. A selector, which CPython's tests hand over, is not used."""
         del selector
-        self.made += 1
+        self._has_made[0] = 1
         return self._factory()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
         """All ways to make a loop lead here."""
-        asyncio.set_event_loop_policy(_Policy(self))
+        set_policy(_Policy(self))
+        names = [name for name in ("SelectorEventLoop", "EventLoop") if hasattr(asyncio, name)]
         try:
-            with mock.patch.object(asyncio, "SelectorEventLoop", self):
+            with mock.patch.multiple(asyncio, **dict.fromkeys(names, self)):
                 yield
         finally:
-            asyncio.set_event_loop_policy(None)
+            set_policy(None)

@@ -15,6 +15,7 @@ import resource
 import socket
 import struct
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -386,6 +387,11 @@ def nobody(new_socket: Callable[[], socket.socket]) -> Any:
     address = sock.getsockname()
     sock.close()
     return address
+
+
+def abstract_name() -> bytes:
+    """A name for a Unix socket outside of the file system, which no other process uses."""
+    return b"\0uringloop test " + uuid.uuid4().hex.encode()
 
 
 def open_descriptors() -> dict[int, str]:

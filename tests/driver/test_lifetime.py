@@ -31,7 +31,25 @@ def stage_everything(engine, listener, new_pair, resources):
     engine.send_vectored(pairs[2][0].fileno(), [bytes(1 << 20)] * 20)
     engine.connect(unconnected.fileno(), sockaddr(unanswered.getsockname()))
     engine.poll(pairs[3][0].fileno(), POLLIN)
+    engine.accept_one(listener.fileno())
+    engine.receive_one(pairs[1][0].fileno())
+    engine.receive_messages(pairs[2][0].fileno())
+    engine.receive_messages(pairs[3][0].fileno(), flags=lib.UL_ONCE)
+    stage_files(engine, resources, pairs[3][0])
     return pairs
+
+
+def stage_files(engine, resources, ours):
+    """A pipe that is read, one that is written, and a file that is sent."""
+    ends = [end for _ in range(2) for end in os.pipe()]
+    file = os.memfd_create("file")
+    os.ftruncate(file, 1 << 24)
+    for fd in (*ends, file):
+        resources.callback(os.close, fd)
+        os.set_blocking(fd, False)
+    engine.receive(ends[0], lib.UL_FILE)
+    engine.send(ends[3], bytes(1 << 24), lib.UL_FILE)
+    engine.send_file(ours.fileno(), file)
 
 
 def test_close_with_everything_in_flight(sized_engine, listener, new_pair, resources):

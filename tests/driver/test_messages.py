@@ -11,7 +11,7 @@ import socket
 import pytest
 from uringloop.driver._engine import lib
 
-from .engine_harness import HOSTS, LIMIT_S, nobody, sockaddr
+from .engine_harness import HOSTS, LIMIT_S, abstract_name, nobody, sockaddr
 
 KIB = 1 << 10
 UDP_LARGEST = 65_507  # bytes of one datagram over IPv4
@@ -36,10 +36,10 @@ def test_datagrams_come_with_their_senders(sized_engine, new_socket, family):
     assert sized_engine.shared.counters.bytes_received == 18
 
 
-@pytest.mark.parametrize("name", [None, "in the file system", b"\0uringloop test messages"])
-def test_unix_datagrams_come_with_their_senders(engine, new_socket, tmp_path, name):
+@pytest.mark.parametrize("kind", ["unnamed", "in the file system", "abstract"])
+def test_unix_datagrams_come_with_their_senders(engine, new_socket, tmp_path, kind):
     path = str(tmp_path / "receiver")
-    own = str(tmp_path / name) if isinstance(name, str) else name
+    own = {"in the file system": str(tmp_path / "sender"), "abstract": abstract_name()}.get(kind)
     ours, sender = new_socket(socket.AF_UNIX, path), new_socket(socket.AF_UNIX, own)
     receiving = engine.receive_messages(ours.fileno())
     sender.sendto(b"hello", path)

@@ -10,7 +10,7 @@ import socket
 import pytest
 from uringloop.driver._engine import ffi, lib
 
-from .engine_harness import TINY, descriptors_left, name_of, sockaddr
+from .engine_harness import TINY, abstract_name, descriptors_left, name_of, sockaddr
 
 KIB = 1 << 10
 
@@ -210,14 +210,17 @@ def test_the_name_of_the_peer_is_filled_in(engine, new_listener, new_client, fam
     assert name_of(name) == sockaddr(client.getsockname())
 
 
-@pytest.mark.parametrize("own_name", [None, "in the file system", b"\0uringloop test once"])
-def test_names_of_unix_peers_are_filled_in(engine, resources, tmp_path, own_name):
+@pytest.mark.parametrize("kind", ["unnamed", "in the file system", "abstract"])
+def test_names_of_unix_peers_are_filled_in(engine, resources, tmp_path, kind):
+    own_name = {"in the file system": str(tmp_path / "client"), "abstract": abstract_name()}.get(
+        kind
+    )
     listener = resources.enter_context(socket.socket(socket.AF_UNIX))
     listener.bind(str(tmp_path / "listener"))
     listener.listen()
     client = resources.enter_context(socket.socket(socket.AF_UNIX))
     if own_name:
-        client.bind(own_name if isinstance(own_name, bytes) else str(tmp_path / "client"))
+        client.bind(own_name)
     client.connect(str(tmp_path / "listener"))
     name = new_name()
     accepting = engine.accept_one(listener.fileno(), name)

@@ -26,6 +26,27 @@ _DRAINING = stream_state.DRAINING
 class ReceivingStream(StreamBase):
     """A stream that gives its protocol what arrives."""
 
+    def start(self, waiter: Any, kept: Any = None) -> None:
+        """Connects the protocol, soon; `waiter` is a Future told of it, or None.
+
+        kept   what was received before: pieces of bytes, perhaps an exception; to be delivered
+        """
+        if kept:
+            self._backlog = kept
+        self._core.call_soon(self._start, waiter, context=self._context)
+
+    def _start(self, waiter: Any) -> None:
+        """The first callback: connection_made(), then reading, then the waiter."""
+        try:
+            self._protocol.connection_made(self)
+        finally:
+            if self._backlog is not None:
+                self._deliver_backlog()
+            elif self._read_wanted:
+                self._start_receiving()
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
+
     def pause_reading(self) -> None:
         self._read_wanted = False
 
@@ -54,7 +75,7 @@ class ReceivingStream(StreamBase):
             return
         self._recv_token = self._core._in_flight.add(self)
         self._recv_cancelled = False
-        self._rings.stage(_RECV, self._sock_fd, self._recv_token, 0, 0, 0, 0)
+        self._rings.stage(_RECV, self._sock_fd, self._recv_token, 0, 0, 0, self._io_flags)
 
     def _recv_completed(self, rings: Any, result: int) -> None:
         if self._state >= _DRAINING:
@@ -69,7 +90,7 @@ class ReceivingStream(StreamBase):
             self._start_receiving()  # cancelled by a pause that is over
         else:
             error = exception_of("recv", result)
-            self._fatal_error(error, "Fatal read error on socket transport")
+            self._fatal_error(error, f"Fatal read error on {self._kind} transport")
 
     def _recv_paused(self, rings: Any, result: int) -> None:
         """Keeps what came while paused, be it the end: the protocol is told when it reads."""
@@ -92,7 +113,7 @@ class ReceivingStream(StreamBase):
         while self._backlog and self._read_wanted and self._state < _DRAINING:
             item = self._backlog.pop(0)
             if isinstance(item, BaseException):
-                self._fatal_error(item, "Fatal read error on socket transport")
+                self._fatal_error(item, f"Fatal read error on {self._kind} transport")
             elif item:
                 self._deliver_bytes(item)
             else:

@@ -28,6 +28,7 @@ cdef class StreamTransport(ReceivingStream):
     cdef object _may_write(self)
     @cython.locals(queue=WriteQueue)
     cdef object _send_directly(self)
+    cdef object _offer(self, object data)
     @cython.locals(flags=uint32_t, address=uint64_t, length=uint64_t)
     cpdef flush(self)
     cdef bint _nobody_waits(self)

@@ -47,27 +47,6 @@ class StreamTransport(ReceivingStream):
     _start_tls_compatible = True
     _sendfile_compatible = asyncio.constants._SendfileMode.TRY_NATIVE
 
-    def start(self, waiter: Any, kept: Any = None) -> None:
-        """Connects the protocol, soon; `waiter` is a Future told of it, or None.
-
-        kept   what was received before: pieces of bytes, perhaps an exception; to be delivered
-        """
-        if kept:
-            self._backlog = kept
-        self._core.call_soon(self._start, waiter, context=self._context)
-
-    def _start(self, waiter: Any) -> None:
-        """The first callback: connection_made(), then reading, then the waiter."""
-        try:
-            self._protocol.connection_made(self)
-        finally:
-            if self._backlog is not None:
-                self._deliver_backlog()
-            elif self._read_wanted:
-                self._start_receiving()
-            if waiter is not None and not waiter.cancelled():
-                waiter.set_result(None)
-
     def completed(self, rings: Any, opcode: int, result: int, more: bool) -> None:
         if opcode == _SEND:
             self._send_token = 0
@@ -152,13 +131,18 @@ class StreamTransport(ReceivingStream):
             return
         data = queue.take()
         try:
-            sent = self._sock.send(data) if type(data) is bytes else self._sock.sendmsg(data)
+            sent = self._offer(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._fatal_error(error, "Fatal write error on socket transport")
+            self._fatal_error(error, f"Fatal write error on {self._kind} transport")
             return
         queue.put_back(data, sent)
+
+    def _offer(self, data: Any) -> int:
+        """Sends of `data`, bytes or a list of them, what the kernel takes at once."""
+        sent: int = self._sock.send(data) if type(data) is bytes else self._sock.sendmsg(data)
+        return sent
 
     def flush(self) -> None:
         """Stages one SEND for all that is queued; the core calls it before the engine turn."""
@@ -166,9 +150,9 @@ class StreamTransport(ReceivingStream):
         if self._send_token or self._queue.queued_bytes == 0:
             return
         data = self._queue.take()
-        flags = 0
+        flags = self._io_flags
         if self._nobody_waits():
-            flags = _LAZY
+            flags |= _LAZY
         self._send_token = self._core._in_flight.add(self)
         if type(data) is bytes:
             self._sending = data
@@ -209,7 +193,7 @@ class StreamTransport(ReceivingStream):
             return
         if result < 0:
             error = exception_of("send", result)
-            self._fatal_error(error, "Fatal write error on socket transport")
+            self._fatal_error(error, f"Fatal write error on {self._kind} transport")
             return
         if self._protocol_paused and self._queue.queued_bytes <= self._low_bytes:
             self._context.run(self._resume_protocol)
@@ -221,7 +205,7 @@ class StreamTransport(ReceivingStream):
             try:
                 self._queue_emptied()
             except OSError as error:  # shutdown: the answer to our last bytes was a reset
-                self._fatal_error(error, "Fatal write error on socket transport")
+                self._fatal_error(error, f"Fatal write error on {self._kind} transport")
 
     def _queue_emptied(self) -> None:
         """All is with the kernel: what had to wait for that."""

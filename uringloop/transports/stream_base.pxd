@@ -49,10 +49,15 @@ cdef class StreamBase(Operation):
     cdef object _protocol
     cdef bint _buffered
 
+    cdef str _kind
+    cdef uint32_t _io_flags
+
+    cdef object _introduce(self, object extra)
     cdef object _stop_receiving(self)
     cpdef get_write_buffer_size(self)
     cdef object _fatal_error(self, object error, str message)
     cpdef _force_close(self, object error)
     cdef object _lose_connection(self)
     cdef object _close_when_answered(self)
+    cdef object _close_file(self)
     cdef object _release(self)

@@ -68,7 +68,6 @@ class StreamBase(Operation):
         self._sock: Any = sock
         self._sock_fd = sock.fileno()
         self._context = context
-        self._extra = socket_info(sock, extra)
         self._server = server
         self._state = _OPEN
         self._loss: Any = None
@@ -98,7 +97,14 @@ class StreamBase(Operation):
         self.set_protocol(protocol)
         if server is not None:
             core._attach_to_server(server, self)
-        core._transports[self._sock_fd] = self
+        self._kind = "socket"
+        self._io_flags = 0  # of RECV and SEND
+        self._introduce(extra)
+
+    def _introduce(self, extra: dict[str, Any] | None) -> None:
+        """What a socket's transport is to the loop and to get_extra_info()."""
+        self._extra = socket_info(self._sock, extra)
+        self._core._transports[self._sock_fd] = self
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
@@ -181,6 +187,7 @@ class StreamBase(Operation):
         self._state = next_state(self._state, stream_state.FAILED)
         self._loss = error
         self._queue.clear()
+        self._sending_bytes = 0
         self._stop_receiving()
         if self._send_token:
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._send_token, 0)
@@ -206,8 +213,11 @@ class StreamBase(Operation):
         if self._recv_token or self._send_token:
             return
         self._state = next_state(self._state, stream_state.ANSWERED)
-        self._sock.close()
+        self._close_file()
         self._sock = None
+
+    def _close_file(self) -> None:
+        self._sock.close()
 
     def abandoned(self) -> None:
         self._recv_token = 0

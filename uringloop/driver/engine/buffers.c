@@ -12,7 +12,10 @@
  *
  * Messages have a ring of their own, of plain buffers: an incremental one that is nearly used
  * up would cut a datagram off. Each takes the longest message there is. That costs addresses,
- * not memory: pages are there from the first write on, and a small message writes to one.
+ * not memory: pages are there from the first write on, and a small message writes to one. The
+ * kernel takes 32 messages of a socket at a time, so 64 buffers outlast a burst; with 16 every
+ * burst ends a multishot (0.9 us for a datagram of 100 bytes all the same), with 256 the caches
+ * suffer (60 kB: 14 us instead of 10 us).
  *
  * A buffer goes back at the start of the next turn, not when its completion is seen: Python
  * has read the events by then. That holds for an incremental buffer too, whose earlier
@@ -30,7 +33,7 @@
 enum {
     GROUP = 0,
     MESSAGE_GROUP = 1,
-    MESSAGE_COUNT = 256,
+    MESSAGE_COUNT = 64,
     SPARE_COUNT = 16,
     PLAIN_COUNT = 16,
     PLAIN_BYTES = 256 * 1024,

@@ -142,9 +142,8 @@ static struct ul_datagram *next_datagram(const struct ul_operation *operation) {
     return (struct ul_datagram *)(uintptr_t)operation->address + operation->done;
 }
 
-void ul_sendmsg_describe(const struct ul_operation *operation, struct msghdr *message,
-                         struct iovec *payload) {
-    const struct ul_datagram *datagram = next_datagram(operation);
+static void describe(const struct ul_datagram *datagram, struct msghdr *message,
+                     struct iovec *payload) {
     struct ul_name *name = (struct ul_name *)(uintptr_t)datagram->name;
     *payload = (struct iovec){
         .iov_base = (void *)(uintptr_t)datagram->address,
@@ -158,12 +157,9 @@ void ul_sendmsg_describe(const struct ul_operation *operation, struct msghdr *me
     };
 }
 
-bool ul_sendmsg_advance(struct ul_engine *engine, struct ul_operation *operation,
-                        int64_t result) {
+static void note(struct ul_operation *operation, int64_t result) {
     next_datagram(operation)->result = result;
-    if (result > 0)
-        engine->shared.counters.bytes_sent += (uint64_t)result;
-    return ++operation->done == operation->length;
+    operation->done++;
 }
 
 /* Errors that say nothing about the datagram. */
@@ -171,20 +167,16 @@ static bool is_no_socket(int error) {
     return error == EBADF || error == ENOTSOCK;
 }
 
-static bool has_name(const struct ul_operation *operation) {
-    return next_datagram(operation)->name;
-}
-
 /* The next datagrams for one system call: one without a name, or those with one. */
 static unsigned describe_batch(const struct ul_operation *operation, struct mmsghdr *messages,
                                struct iovec *payloads) {
-    struct ul_operation each = *operation;
+    const struct ul_datagram *datagrams = next_datagram(operation);
+    uint64_t left = operation->length - operation->done;
     unsigned count = 0;
     do {
-        ul_sendmsg_describe(&each, &messages[count].msg_hdr, &payloads[count]);
-        each.done++;
+        describe(&datagrams[count], &messages[count].msg_hdr, &payloads[count]);
         count++;
-    } while (count < BATCH && each.done < each.length && has_name(operation) && has_name(&each));
+    } while (count < BATCH && count < left && datagrams[0].name && datagrams[count].name);
     return count;
 }
 
@@ -201,11 +193,12 @@ static int64_t send_batch(struct ul_engine *engine, struct ul_operation *operati
     if (sent < 0 && is_no_socket(errno) && !operation->done)
         return -errno;
     if (sent < 0)
-        ul_sendmsg_advance(engine, operation, -errno);
+        note(operation, -errno);
     for (int i = 0; i < sent; i++) {
         bytes += messages[i].msg_len;
-        ul_sendmsg_advance(engine, operation, messages[i].msg_len);
+        note(operation, messages[i].msg_len);
     }
+    engine->shared.counters.bytes_sent += (uint64_t)bytes;
     return bytes;
 }
 

@@ -22,16 +22,6 @@ int64_t ul_call_write(struct ul_engine *engine, struct ul_operation *operation);
 /* SENDMSG. operation->done counts datagrams. */
 int64_t ul_call_sendmsg(struct ul_engine *engine, struct ul_operation *operation);
 
-/* SENDMSG: notes what became of the next datagram; true when it was the last one. */
-bool ul_sendmsg_advance(struct ul_engine *engine, struct ul_operation *operation,
-                        int64_t result);
-
-/* The next datagram of a SENDMSG as the kernel wants it. */
-struct msghdr;
-struct iovec;
-void ul_sendmsg_describe(const struct ul_operation *operation, struct msghdr *message,
-                         struct iovec *payload);
-
 /* SENDFILE. operation->done counts. */
 int64_t ul_call_sendfile(struct ul_engine *engine, struct ul_operation *operation);
 

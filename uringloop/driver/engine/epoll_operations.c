@@ -11,9 +11,9 @@
  * process may take the connection or the bytes, and the call would sleep. The flag is asked
  * for each time, as whoever shares a pipe or a terminal may change it at any time.
  *
- * A write(2) to a pipe without a reader raises SIGPIPE, and has no MSG_NOSIGNAL. That the
- * process does not end relies on Python, which ignores the signal from its start; to block it
- * around each write would take two system calls more.
+ * write(2) to a pipe without a reader and sendfile(2) to a closed connection raise SIGPIPE,
+ * and have no MSG_NOSIGNAL. That the process does not end relies on Python, which ignores the
+ * signal from its start; to block it around each call would take two system calls more.
  */
 #include "epoll.h"
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ enum {
     PIECE_ALIGNMENT = 64, /* a cache line: memcpy out of the scratch starts aligned */
     ACCEPTS_MAX = 64,     /* connections of one listener in one turn */
     SENDS_MAX = 16,       /* system calls of one SEND in one step */
+    SENDFILE_BYTES = 2 * 1024 * 1024, /* of one SENDFILE in one step */
 };
 
 static const uint32_t ALWAYS_REPORTED = EPOLLERR | EPOLLHUP;
@@ -246,6 +248,49 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
     return UL_STEP_WAITS;
 }
 
+static uint64_t file_piece(const struct ul_operation *operation) {
+    uint64_t left = operation->length - operation->done;
+    return left < SENDFILE_BYTES ? left : SENDFILE_BYTES;
+}
+
+/* Bytes sent, 0 at the file's end, or -errno. */
+static ssize_t send_piece(const struct ul_operation *operation) {
+    off_t offset = (off_t)(operation->address + operation->done);
+    int file = (int)operation->argument;
+    int flags = blocking_suspend(operation->fd);
+    if (flags < 0)
+        return flags;
+    ssize_t sent = sendfile(operation->fd, file, &offset, file_piece(operation));
+    if (sent < 0)
+        sent = -errno;
+    blocking_restore(operation->fd, flags);
+    return sent;
+}
+
+/* UL_STEP_PUT_OFF: a short piece, before the file's end or before a full socket. */
+static int64_t send_file_once(struct ul_engine *engine, struct ul_operation *operation) {
+    uint64_t offered = file_piece(operation);
+    engine->shared.counters.submissions++;
+    ssize_t sent = send_piece(operation);
+    if (sent < 0)
+        return ul_epoll_not_now((int)-sent) ? UL_STEP_WAITS : sent;
+    operation->done += (uint64_t)sent;
+    if (sent == 0 || operation->done == operation->length)
+        return (int64_t)operation->done;
+    return (uint64_t)sent < offered ? UL_STEP_PUT_OFF : UL_STEP_WAITS;
+}
+
+/* One piece for each report: others are served in between. When the first of all comes out
+ * short, that was mostly the end of a small file, and asking again says so at once; later on
+ * it is the socket that is full, and a report comes. */
+static int64_t send_file(struct ul_engine *engine, struct ul_operation *operation) {
+    bool is_first = !operation->done;
+    int64_t result = send_file_once(engine, operation);
+    if (result == UL_STEP_PUT_OFF && is_first)
+        result = send_file_once(engine, operation);
+    return result == UL_STEP_PUT_OFF ? UL_STEP_WAITS : result;
+}
+
 /* EAGAIN is final: a Unix socket says so when the listener's backlog is full, and then
  * nothing goes on in the background and no readiness will tell of room (an unconnected
  * Unix socket always polls writable). asyncio takes it for "in progress", finds the socket
@@ -292,6 +337,7 @@ static int64_t poll_begin(struct ul_engine *engine, const struct ul_operation *o
 uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) {
     switch (operation->opcode) {
     case UL_OP_SEND:
+    case UL_OP_SENDFILE:
         return result < 0 ? operation->done : 0;
     case UL_OP_RECV: /* of the UL_ONCE kind, as no other ends with bytes */
         return result > 0 ? operation->address : 0;
@@ -302,12 +348,31 @@ uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) 
     }
 }
 
+/* Whether a receive is tried when it is taken. A try in vain is one system call more, one that
+ * succeeds saves the two of a registration made and undone, and a turn. One that goes on
+ * (a transport's) waits but once for all its pieces, and begins before there is anything. A
+ * single one (sock_recv in an echo) mostly comes after data: the others of a turn take their
+ * time, in which the peer has answered. Measured at the moment of taking: data was there for
+ * 99 % of them with 10 connections and with 100, for 15 % with one. Not so for files: a FIFO
+ * that no writer has opened yet would read as ended. */
+static bool is_tried(const struct ul_operation *operation) {
+    return operation->flags & UL_ONCE && !(operation->flags & UL_FILE);
+}
+
 int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return is_tried(operation) ? accept_all(engine, operation) : UL_STEP_WAITS;
+    case UL_OP_RECV:
+        return is_tried(operation) ? receive(engine, operation) : UL_STEP_WAITS;
+    case UL_OP_RECVMSG:
+        return is_tried(operation) ? ul_epoll_receive_messages(engine, operation) : UL_STEP_WAITS;
     case UL_OP_SEND:
         return send_all(engine, operation);
     case UL_OP_SENDMSG:
         return ul_epoll_send_messages(engine, operation);
+    case UL_OP_SENDFILE:
+        return send_file(engine, operation);
     case UL_OP_CONNECT:
         return connect_begin(engine, operation);
     case UL_OP_POLL:
@@ -330,6 +395,8 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
         return ul_epoll_receive_messages(engine, operation);
     case UL_OP_SENDMSG:
         return ul_epoll_send_messages(engine, operation);
+    case UL_OP_SENDFILE:
+        return send_file(engine, operation);
     case UL_OP_CONNECT:
         return connect_end(engine, operation);
     default:

@@ -33,7 +33,7 @@ static void free_uring(struct ul_uring *uring, bool is_quiet) {
     ul_buffers_close(&uring->messages, is_quiet);
     ul_buffers_close(&uring->spare, true); /* no request knows it */
     ul_request_free_addresses(uring);
-    free(uring->outgoing);
+    free(uring->headers);
     free(uring);
 }
 
@@ -53,8 +53,8 @@ static int open_parts(struct ul_uring *uring, const struct ul_config *config) {
     int error = ul_ring_open(uring, config);
     if (error)
         return error;
-    uring->outgoing = calloc(uring->ring.sq.ring_entries, sizeof(*uring->outgoing));
-    error = uring->outgoing ? ul_buffers_open(uring, config) : -ENOMEM;
+    uring->headers = calloc(uring->ring.sq.ring_entries, sizeof(*uring->headers));
+    error = uring->headers ? ul_buffers_open(uring, config) : -ENOMEM;
     if (error)
         ul_ring_close(uring);
     return error;
@@ -69,6 +69,7 @@ static int open_once(struct ul_engine *engine, const struct ul_config *config) {
     uring->features = consistent(config->features);
     ul_list_clear(&uring->pending);
     ul_list_clear(&uring->resting);
+    ul_list_clear(&uring->retried);
     ul_list_clear(&uring->buffers.starved);
     ul_list_clear(&uring->messages.starved);
     ul_list_clear(&uring->spare.starved);

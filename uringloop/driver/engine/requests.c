@@ -133,7 +133,7 @@ static void fill_send(const struct ul_operation *operation, struct io_uring_sqe 
  * A sum of more than INT_MAX bytes is a short send to the kernel. */
 static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation *operation,
                                struct io_uring_sqe *sqe) {
-    struct msghdr *message = &uring->outgoing[sqe - uring->ring.sq.sqes].message;
+    struct msghdr *message = &uring->headers[sqe - uring->ring.sq.sqes];
     *message = (struct msghdr){
         .msg_iov = (struct iovec *)(uintptr_t)operation->address,
         .msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX,
@@ -144,21 +144,6 @@ static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation
         .addr = (uintptr_t)message,
         .len = 1,
         .msg_flags = MSG_NOSIGNAL | MSG_WAITALL,
-        .user_data = operation->token,
-    };
-}
-
-/* One datagram. */
-static void fill_sendmsg(struct ul_uring *uring, const struct ul_operation *operation,
-                         struct io_uring_sqe *sqe) {
-    struct ul_outgoing *outgoing = &uring->outgoing[sqe - uring->ring.sq.sqes];
-    ul_sendmsg_describe(operation, &outgoing->message, &outgoing->payload);
-    *sqe = (struct io_uring_sqe){
-        .opcode = IORING_OP_SENDMSG,
-        .fd = operation->fd,
-        .addr = (uintptr_t)&outgoing->message,
-        .len = 1,
-        .msg_flags = MSG_NOSIGNAL,
         .user_data = operation->token,
     };
 }
@@ -223,9 +208,6 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
         break;
     case UL_OP_RECVMSG:
         fill_recvmsg(uring, operation, sqe);
-        break;
-    case UL_OP_SENDMSG:
-        fill_sendmsg(uring, operation, sqe);
         break;
     default:
         fill_watch(operation, sqe);

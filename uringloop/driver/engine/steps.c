@@ -14,12 +14,16 @@
  *
  * That does not do for a datagram to a Unix socket without connection: it polls writable
  * while the receiver's queue is full, and does not change when others emptied that. There the
- * kernel is asked to send the next one (IORING_OP_SENDMSG), as it can wait for such a queue.
+ * clock decides when to try again. To leave it to the kernel (IORING_OP_SENDMSG) would be
+ * worse: with its first try the kernel uses up the payload, and sends an empty datagram with
+ * the next one (seen on 6.18).
  */
 #include "calls.h"
 #include "uring.h"
 
 enum {
+    RETRY_NS_MIN = 250000,
+    RETRY_NS_MAX = 32000000,
     MESSAGES_MAX = 16, /* of one socket, for one answer of a poll */
 };
 
@@ -143,9 +147,14 @@ static void end(struct ul_uring *uring, struct ul_operation *operation, int64_t 
 /* Not ready although a poll had said so. */
 static void misled(struct ul_uring *uring, struct ul_operation *operation) {
     operation->readiness = UL_READINESS_MISLED;
-    ul_stage_as(uring, operation,
-                operation->opcode == UL_OP_SENDMSG ? UL_PHASE_MAIN_PENDING
-                                                   : UL_PHASE_POLL_PENDING);
+    if (operation->opcode != UL_OP_SENDMSG) {
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
+        return;
+    }
+    if (ul_list_is_empty(&uring->retried))
+        uring->retry_ns = RETRY_NS_MIN;
+    operation->phase = UL_PHASE_RESTING;
+    ul_list_append(&uring->retried, operation);
 }
 
 static void follow(struct ul_uring *uring, struct ul_operation *operation, int64_t result) {
@@ -214,28 +223,39 @@ void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
     }
 }
 
-void ul_step_sent(struct ul_uring *uring, struct ul_operation *operation, int result) {
-    if (result == -ECANCELED && operation->cancelled)
-        ul_conclude(uring, operation, result, 0);
-    else if (ul_is_not_now(-result))
-        follow(uring, operation, UL_STEP_WAITS);
-    else if (ul_sendmsg_advance(uring->engine, operation, result))
-        ul_conclude(uring, operation, (int64_t)operation->done, 0);
-    else if (operation->cancelled)
-        ul_conclude(uring, operation, -ECANCELED, 0);
-    else
-        ul_step(uring, operation);
+static bool is_room_left(const struct ul_uring *uring, const struct ul_operation *list) {
+    return !ul_list_is_empty(list) && ul_event_room(uring->engine) >= UL_ROOM_NEEDED;
 }
 
 /* Each once; those that rest again are not asked again. */
 void ul_step_resting(struct ul_uring *uring) {
-    struct ul_operation *last = uring->resting.prior;
-    while (!ul_list_is_empty(&uring->resting) &&
-           ul_event_room(uring->engine) >= UL_ROOM_NEEDED) {
-        struct ul_operation *operation = uring->resting.next;
-        ul_list_remove(operation);
-        ul_step(uring, operation);
-        if (operation == last)
-            return;
+    const struct ul_operation *last = uring->resting.prior;
+    const struct ul_operation *operation = NULL;
+    while (operation != last && is_room_left(uring, &uring->resting)) {
+        struct ul_operation *first = uring->resting.next;
+        ul_list_remove(first);
+        ul_step(uring, first);
+        operation = first;
     }
+}
+
+static bool retry(struct ul_uring *uring, struct ul_operation *operation) {
+    uint64_t before = operation->done;
+    ul_list_remove(operation);
+    try_when_ready(uring, operation, false);
+    return operation->done != before;
+}
+
+void ul_step_retried(struct ul_uring *uring) {
+    const struct ul_operation *last = uring->retried.prior;
+    const struct ul_operation *operation = NULL;
+    int64_t longer_ns = uring->retry_ns * 2;
+    bool has_moved = false;
+    while (operation != last && is_room_left(uring, &uring->retried)) {
+        operation = uring->retried.next;
+        has_moved |= retry(uring, uring->retried.next);
+    }
+    uring->retry_ns = longer_ns < RETRY_NS_MAX ? longer_ns : RETRY_NS_MAX;
+    if (has_moved)
+        uring->retry_ns = RETRY_NS_MIN;
 }

@@ -239,9 +239,6 @@ static void main_completed(struct ul_uring *uring, struct ul_operation *operatio
     case UL_OP_RECVMSG:
         recvmsg_completed(uring, operation, cqe);
         break;
-    case UL_OP_SENDMSG:
-        ul_step_sent(uring, operation, cqe->res);
-        break;
     default:
         watch_completed(uring, operation, cqe);
     }
@@ -393,13 +390,18 @@ static bool is_due(const struct ul_uring *uring) {
            ul_event_room(uring->engine) < UL_ROOM_NEEDED || is_anybody_waiting(uring);
 }
 
-/* How long to sleep: not at all when due, and shortly when the kernel took less than we have. */
+static inline int64_t shorter(int64_t timeout_ns, int64_t limit_ns) {
+    return timeout_ns >= 0 && timeout_ns < limit_ns ? timeout_ns : limit_ns;
+}
+
+/* How long to sleep: not at all when due, shortly when the kernel took less than we have, or
+ * until the clock wakes an operation. */
 static int64_t sleep_ns(const struct ul_uring *uring, int64_t timeout_ns) {
     if (is_due(uring))
         return 0;
-    if (uring->wake_is_armed && ul_list_is_empty(&uring->pending))
-        return timeout_ns;
-    return timeout_ns >= 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS;
+    if (!uring->wake_is_armed || !ul_list_is_empty(&uring->pending))
+        return shorter(timeout_ns, SHORTAGE_NS);
+    return ul_list_is_empty(&uring->retried) ? timeout_ns : shorter(timeout_ns, uring->retry_ns);
 }
 
 /* With TASKRUN_FLAG the kernel tells when it has completions to post. Without it (neither
@@ -419,7 +421,7 @@ static int look(struct ul_uring *uring, int64_t timeout_ns) {
     if (result >= 0 || !ul_is_transient(result) || result == -EINTR || result == -ETIME)
         return result;
     if (timeout_ns)
-        ul_ring_wait(uring, timeout_ns > 0 && timeout_ns < SHORTAGE_NS ? timeout_ns : SHORTAGE_NS);
+        ul_ring_wait(uring, shorter(timeout_ns, SHORTAGE_NS));
     return -EINTR;
 }
 
@@ -436,19 +438,23 @@ static void stage_pending(struct ul_uring *uring) {
     }
 }
 
-/* Looks again as long as only such completions came that nobody waits for. An enter that
- * brought none was interrupted or timed out, whatever it returned. */
+/* Looks again as long as only such completions came that nobody waits for, or the clock woke
+ * an operation. Any other enter that brought none was interrupted or timed out, whatever it
+ * returned. */
 static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
     int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
     for (;;) {
+        bool retries = !ul_list_is_empty(&uring->retried);
         uint32_t reaped;
         int result;
         stage_pending(uring);
         result = look(uring, sleep_ns(uring, timeout_ns));
         reaped = reap(uring);
-        if (result < 0)
+        if (retries)
+            ul_step_retried(uring);
+        if (result < 0 && !(retries && result == -ETIME))
             return ul_is_transient(result) ? 0 : result;
-        if (!reaped || !timeout_ns || is_due(uring))
+        if (!timeout_ns || is_due(uring) || (!reaped && result >= 0))
             return 0;
         if (timeout_ns > 0 && (timeout_ns = end_ns - ul_now_ns()) <= 0)
             return 0;

@@ -66,12 +66,6 @@ struct ul_buffers {
     size_t scratch_used;
 };
 
-/* What a SENDMSG request names, besides the caller's memory. */
-struct ul_outgoing {
-    struct msghdr message;
-    struct iovec payload;
-};
-
 /* A sockaddr that a CONNECT copied; lists of free ones are linked through `next`. */
 struct ul_address {
     struct ul_address *next;
@@ -93,9 +87,11 @@ struct ul_uring {
     bool is_woken;          /* in this turn */
     pthread_t thread;       /* the one that enabled the ring */
     pid_t thread_id;
-    struct ul_outgoing *outgoing; /* one for each SQE: SENDMSG reads it at submission */
-    struct ul_operation pending;  /* list: wait for an SQE */
-    struct ul_operation resting;  /* list: ready, but the others are to have their share first */
+    struct msghdr *headers; /* one for each SQE: a vectored send reads it at submission */
+    struct ul_operation pending; /* list: wait for an SQE */
+    struct ul_operation resting; /* list: ready, but the others are to have their share first */
+    struct ul_operation retried; /* list: tried again by the clock */
+    int64_t retry_ns;            /* until the next time */
     struct ul_buffers buffers;    /* of RECV */
     struct ul_buffers messages;   /* of multishot RECVMSG; mapped at need */
     struct ul_buffers spare;      /* scratch of what steps.c receives; mapped at need */
@@ -126,7 +122,7 @@ enum ul_phase {
     UL_PHASE_MAIN_PENDING, /* in the list `pending`, to become MAIN */
     UL_PHASE_POLL_PENDING, /* in the list `pending`, to become POLL */
     UL_PHASE_STARVED,      /* in a list `starved` */
-    UL_PHASE_RESTING,      /* in the list `resting` */
+    UL_PHASE_RESTING,      /* in the list `resting` or `retried` */
 };
 
 static inline bool ul_is_in_kernel(const struct ul_operation *operation) {
@@ -272,11 +268,11 @@ void ul_step(struct ul_uring *uring, struct ul_operation *operation);
 void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
                    const struct io_uring_cqe *cqe);
 
-/* The kernel itself sent the next datagram of a SENDMSG, or not. */
-void ul_step_sent(struct ul_uring *uring, struct ul_operation *operation, int result);
-
 /* Goes on with those that rest, as far as there is room for events. */
 void ul_step_resting(struct ul_uring *uring);
+
+/* Goes on with those that the clock wakes, likewise. */
+void ul_step_retried(struct ul_uring *uring);
 
 /* requests.c ---------------------------------------------------------------------------- */
 
