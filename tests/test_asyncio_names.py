@@ -38,12 +38,6 @@ BASE_LOOP = {
     "_write_to_self": "overridden: the engine has its own way to be woken",
 }
 
-# Where the loop lends itself parts of asyncio's own.
-SELECTOR_LOOP = {
-    "_child_watcher_callback": "subprocesses",
-    "_make_subprocess_transport": "subprocesses",
-}
-
 FUNCTIONS = {
     (base_events, "_check_ssl_socket"): "sock_connect refuses SSL sockets",
     (base_events, "_format_handle"): "debug mode names a slow callback",
@@ -63,27 +57,6 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", BASE_LOOP)
 def test_asyncio_loops_have_the_private_method(name: str) -> None:
     assert callable(getattr(asyncio.BaseEventLoop, name, None)), BASE_LOOP[name]
-
-
-@pytest.mark.parametrize("name", SELECTOR_LOOP)
-def test_asyncios_selector_loop_has_the_private_method(name: str) -> None:
-    assert callable(getattr(asyncio.SelectorEventLoop, name, None)), SELECTOR_LOOP[name]
-
-
-SUBPROCESS = {
-    "_call_connection_lost": "tells the protocol, and who waits",
-    "_connect_pipes": "overridden: one that is cancelled leaves nothing behind",
-    "_process_exited": "is told the return code",
-    "_start": "overridden: starts the child",
-    "_try_finish": "sees whether child and pipes have all ended",
-    "_wait": "a start that was cancelled waits for the child it killed",
-}
-
-
-@pytest.mark.parametrize("name", SUBPROCESS)
-def test_asyncio_subprocess_transports_have_the_private_method(name: str) -> None:
-    transport = base_subprocess.BaseSubprocessTransport
-    assert callable(getattr(transport, name, None)), SUBPROCESS[name]
 
 
 @pytest.mark.parametrize(("module", "name"), FUNCTIONS, ids=lambda part: str(part))

@@ -9,6 +9,7 @@ from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
+from watchable import SOURCES
 
 Reported = list[dict[str, Any]]
 
@@ -212,6 +213,43 @@ def test_debug_mode_logs_slow_callbacks(
     assert "sum" in records[0].getMessage()
     assert "seconds" in records[0].getMessage()
     assert records[0].levelno == logging.WARNING
+
+
+def test_a_callback_is_slow_from_a_tenth_of_a_second_on(loop: AbstractEventLoop) -> None:
+    assert loop.slow_callback_duration == 0.1
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_quick_callbacks_and_those_outside_debug_mode_are_not_logged(
+    debug: bool, loop: AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(debug)
+    loop.slow_callback_duration = 60.0 if debug else 0.0
+    loop.call_soon(sum, [1, 2])
+    turn(loop)
+    assert [record for record in caplog.records if "Executing" in record.getMessage()] == []
+
+
+def test_debug_mode_logs_slow_readers_timers_and_tasks(
+    loop: AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def slow_task() -> None:
+        with SOURCES["pipe"]() as source:
+            read = asyncio.Event()
+            loop.add_reader(source.watched, lambda: (source.consume(), read.set()))
+            source.make_ready()
+            await read.wait()
+            loop.remove_reader(source.watched)
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.0
+    loop.call_later(0, sum, [1, 2])
+    loop.run_until_complete(slow_task())
+    messages = [record.getMessage() for record in caplog.records]
+    slow = [message for message in messages if message.startswith("Executing")]
+    assert any("slow_task" in message for message in slow)
+    assert any("TimerHandle" in message and "sum" in message for message in slow)
+    assert any("lambda" in message for message in slow)
 
 
 def test_debug_mode_tells_where_a_handle_was_made(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import socket
 import sys
 import threading
@@ -56,6 +57,74 @@ async def test_shutdown_waits_for_what_runs_in_the_executor(loop: AbstractEventL
 
     loop.run_in_executor(None, work)
     loop.call_soon(released.set)
+    await loop.shutdown_default_executor()
+    assert ended.is_set()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the timeout came with 3.12")
+async def test_shutdown_of_the_executor_gives_up_after_its_timeout(
+    loop: AbstractEventLoop,
+) -> None:
+    released = threading.Event()
+    work = loop.run_in_executor(None, released.wait, 10)
+    with pytest.warns(RuntimeWarning, match="executor did not finishing joining its threads"):
+        await loop.shutdown_default_executor(timeout=0.01)
+    released.set()
+    assert await work
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the timeout came with 3.12")
+async def test_shutdown_of_the_executor_within_its_timeout_is_silent(
+    loop: AbstractEventLoop,
+) -> None:
+    work = loop.run_in_executor(None, str, 5)
+    await loop.shutdown_default_executor(timeout=10)
+    assert await work == "5"
+
+
+async def test_shutdown_of_an_executor_that_was_never_used_is_nothing(
+    loop: AbstractEventLoop,
+) -> None:
+    await loop.shutdown_default_executor()
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match="Executor shutdown has been called"):
+        await asyncio.to_thread(str)
+
+
+async def test_debug_mode_refuses_coroutines_for_the_executor(loop: AbstractEventLoop) -> None:
+    async def coroutine_function() -> None:
+        pass
+
+    loop.set_debug(True)
+    with pytest.raises(TypeError, match="coroutines cannot be used with run_in_executor"):
+        loop.run_in_executor(None, coroutine_function)
+
+
+async def test_the_executors_functions_see_no_context_but_those_of_to_thread_do(
+    loop: AbstractEventLoop,
+) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+    variable.set("caller's")
+    assert await loop.run_in_executor(None, variable.get) == "unset"
+    assert await asyncio.to_thread(variable.get) == "caller's"
+
+
+async def test_work_that_nobody_waits_for_any_more_goes_on_in_its_thread(
+    loop: AbstractEventLoop,
+) -> None:
+    started, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        released.wait(10)
+        ended.set()
+
+    future = loop.run_in_executor(None, work)
+    await asyncio.to_thread(started.wait, 10)
+    assert future.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await future
+    released.set()
     await loop.shutdown_default_executor()
     assert ended.is_set()
 
@@ -145,3 +214,27 @@ async def test_getaddrinfo_heeds_its_flags(loop: AbstractEventLoop) -> None:
 async def test_getnameinfo_answers(loop: AbstractEventLoop) -> None:
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     assert await loop.getnameinfo(("127.0.0.1", 80), flags) == ("127.0.0.1", "80")
+
+
+async def test_getnameinfo_answers_as_the_resolver_does(loop: AbstractEventLoop) -> None:
+    for address in (("127.0.0.1", 80), ("::1", 443, 0, 0)):
+        for flags in (0, socket.NI_NUMERICHOST, socket.NI_DGRAM | socket.NI_NUMERICSERV):
+            assert await loop.getnameinfo(address, flags) == socket.getnameinfo(address, flags)
+    assert await loop.getnameinfo(("127.0.0.1", 80)) == socket.getnameinfo(("127.0.0.1", 80), 0)
+
+
+async def test_getnameinfo_refuses_a_name(loop: AbstractEventLoop) -> None:
+    with pytest.raises(OSError):
+        await loop.getnameinfo(("no.such.host.invalid", 80), socket.NI_NUMERICSERV)
+
+
+async def test_debug_mode_resolves_the_same(loop: AbstractEventLoop) -> None:
+    """It times look-ups, so numeric ones go through the executor too."""
+    loop.set_debug(True)
+    infos = await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    assert [info[4] for info in infos] == [("127.0.0.1", 80)]
+
+
+async def test_an_unknown_host_is_an_error(loop: AbstractEventLoop) -> None:
+    with pytest.raises(socket.gaierror):
+        await loop.getaddrinfo("name.invalid", 80, flags=socket.AI_NUMERICHOST)

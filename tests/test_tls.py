@@ -162,6 +162,28 @@ async def test_a_client_that_does_not_speak_tls_is_cut_off(loop: AbstractEventLo
     server.close()
 
 
+async def test_debug_mode_tells_of_a_handshake_that_came_to_nothing(
+    loop: AbstractEventLoop, reported: list[dict[str, Any]]
+) -> None:
+    loop.set_debug(True)
+    server, address = await serve_tls(loop, Echo)
+    with socket.create_connection(address, timeout=PEER_LIMIT_S) as peer:
+        await in_thread(peer.sendall, b"this is not TLS\r\n" * 10)
+        await in_thread(_read_to_the_end, peer)
+    server.close()
+    context = reported.pop()
+    assert context["message"] == "Error on transport creation for incoming connection"
+    assert isinstance(context["exception"], ssl.SSLError)
+    assert isinstance(context["protocol"], Echo)
+    assert context["transport"].is_closing()
+
+
+def _read_to_the_end(peer: socket.socket) -> None:
+    """An alert, and then the end, however it comes."""
+    with contextlib.suppress(ConnectionResetError):
+        recv_until_eof(peer)
+
+
 async def test_a_client_that_leaves_in_the_handshake_leaves_nothing(
     loop: AbstractEventLoop,
 ) -> None:
