@@ -152,9 +152,7 @@ async def test_what_is_sent_may_be_any_buffer(pair: Pair, loop: AbstractEventLoo
         assert recv_exactly(peer, 4) == b"data"
 
 
-async def test_a_buffer_may_be_resized_once_it_is_sent(
-    pair: Pair, loop: AbstractEventLoop
-) -> None:
+async def test_a_buffer_may_be_resized_once_it_is_sent(pair: Pair, loop: AbstractEventLoop) -> None:
     data = bytearray(b"data")
     await loop.sock_sendall(pair[0], data)
     data += b" and more"
@@ -418,4 +416,3 @@ async def test_a_descriptor_of_a_transport_cannot_be_watched(
         loop.add_writer(pair[0].fileno(), print)
     transport.close()
     await turns(3)
-
