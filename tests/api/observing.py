@@ -71,6 +71,7 @@ def fresh_loops(kind: str, reported: list[dict[str, Any]]) -> Iterator[LoopFacto
     finally:
         for loop in made:
             if not loop.is_closed():
+                loop.set_debug(False)  # its warnings are not what the check is about
                 loop.run_until_complete(_wind_up(loop))
                 loop.close()
 

@@ -117,15 +117,16 @@ OWNERS = (
 
 
 async def live_members(owner: Owner) -> dict[str, Any]:
-    """The members of a live object by method name, as its class has them.
-
-    type(), for an extension type may answer another __class__.
-    """
+    """The members of a live object by method name: bound methods, so without `self` however it is
+    called there, and properties as they are."""
     async with owner.live(asyncio.get_running_loop()) as live:
-        return {
-            owner.method_name(name): getattr(type(live), name, None)
-            for name in owner.member_names()
-        }
+        return {owner.method_name(name): _member(live, name) for name in owner.member_names()}
+
+
+def _member(live: object, name: str) -> Any:
+    # type(), for an extension type may answer another __class__.
+    of_class = getattr(type(live), name, None)
+    return of_class if isinstance(of_class, property) else getattr(live, name, None)
 
 
 async def all_members() -> dict[str, Any]:

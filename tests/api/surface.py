@@ -64,7 +64,6 @@ class Signature:
         found = [
             parameter.replace(annotation=inspect.Parameter.empty)
             for parameter in inspect.signature(member).parameters.values()
-            if parameter.name != "self"
         ]
         return cls(form, tuple(found))
 
