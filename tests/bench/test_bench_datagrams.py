@@ -41,11 +41,13 @@ def server_with(answer: Answer) -> Iterator[Address]:
         sock.settimeout(SOCKET_LIMIT_S)
         thread = threading.Thread(target=serve, args=(sock, answer))
         thread.start()
-        yield ["udp", "127.0.0.1", str(sock.getsockname()[1])]
-        with socket.socket(type=socket.SOCK_DGRAM) as end:
-            end.sendto(b"", sock.getsockname())
-        thread.join(SOCKET_LIMIT_S)
-        assert not thread.is_alive()
+        try:
+            yield ["udp", "127.0.0.1", str(sock.getsockname()[1])]
+        finally:
+            with socket.socket(type=socket.SOCK_DGRAM) as end:
+                end.sendto(b"", sock.getsockname())
+            thread.join(SOCKET_LIMIT_S)
+            assert not thread.is_alive()
 
 
 def serve(sock: socket.socket, answer: Answer) -> None:
