@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
-import select
 import socket
 import ssl
 from asyncio import AbstractEventLoop
@@ -15,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import open_descriptors
-from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns, until_true
+from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns
 
 
 @pytest.fixture
@@ -332,6 +329,23 @@ async def test_sock_connect_to_nobody_is_an_error(loop: AbstractEventLoop) -> No
         client.setblocking(False)
         with pytest.raises(ConnectionRefusedError):
             await loop.sock_connect(client, bound.getsockname())
+
+
+async def test_a_socket_whose_connect_was_cancelled_can_connect_again(
+    loop: AbstractEventLoop,
+) -> None:
+    """The error of the attempt that was given up may still be told, but no other."""
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        task = loop.create_task(loop.sock_connect(client, server.getsockname()))
+        await asyncio.sleep(0)
+        task.cancel()
+        server.listen()
+        with contextlib.suppress(ConnectionRefusedError):
+            await loop.sock_connect(client, server.getsockname())
+            return
+        await loop.sock_connect(client, server.getsockname())
 
 
 async def test_a_blocking_socket_is_refused_in_debug_mode(
