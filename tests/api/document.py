@@ -52,7 +52,7 @@ def _heading() -> str:
     here = [row for row in table.rows() if row.is_here]
     return HEADING.format(
         python=platform.python_version(),
-        kernel=platform.release(),
+        kernel=platform.release().partition("-")[0],
         methods=sum(not row.parameter for row in here),
         parameters=sum(bool(row.parameter) for row in here),
         checks=len({check.function for row in here for check in row.checks}),
