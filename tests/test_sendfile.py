@@ -138,6 +138,7 @@ async def test_what_is_no_file_is_read_and_sent(pair: Pair, loop: AbstractEventL
     assert memory.tell() == 100_000
 
 
+@pytest.mark.difference("write_is_a_snapshot")
 async def test_what_is_no_file_goes_over_a_transport_too(loop: AbstractEventLoop) -> None:
     async with wire(buffer_bytes=4096) as connection:
         memory = io.BytesIO(numbered_bytes(SIZE))
