@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
 import time
 from asyncio import AbstractEventLoop
@@ -403,3 +404,55 @@ def test_asyncgen_hooks_are_restored_after_a_run(loop: AbstractEventLoop) -> Non
     before = sys.get_asyncgen_hooks()
     loop.run_until_complete(answer(None))
     assert sys.get_asyncgen_hooks() == before
+
+
+def test_callbacks_run_in_the_order_in_which_they_were_registered(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Also those that a reader's callback adds, behind what a callback added before it."""
+    ours, peer = socket.socketpair()
+    ran: list[str] = []
+
+    def readable() -> None:
+        ours.recv(1)
+        loop.call_soon(ran.append, "by the event")
+        loop.call_soon(loop.stop)
+
+    def before() -> None:
+        peer.send(b"x")
+        loop.call_soon(ran.append, "by a callback")
+
+    with ours, peer:
+        ours.setblocking(False)
+        loop.add_reader(ours, readable)
+        loop.call_soon(before)
+        loop.run_forever()
+        loop.remove_reader(ours)
+    assert ran == ["by a callback", "by the event"]
+
+
+async def test_what_a_protocol_adds_comes_after_what_was_added_before(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    ours, peer = socket.socketpair()
+    ran: list[str] = []
+    received = loop.create_future()
+
+    class Received(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            ran.append("received")
+            loop.call_soon(ran.append, "by the protocol")
+            loop.call_soon(received.set_result, None)
+
+    def before() -> None:
+        peer.send(b"x")
+        ran.append("sent")
+        loop.call_soon(ran.append, "by a callback")
+
+    with peer:
+        transport, _ = await loop.create_connection(Received, sock=ours)
+        loop.call_soon(before)
+        await received
+        transport.close()
+    order = [what for what in ran if what.startswith("by")]
+    assert order == ["by a callback", "by the protocol"]

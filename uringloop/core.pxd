@@ -29,6 +29,7 @@ cdef class LoopCore:
     cdef list _batch
     cdef list _spare
     cdef list _due
+    cdef list _polled
     cdef bint _dispatching
     cdef Py_ssize_t _batch_position
     cdef object _incoming
@@ -54,6 +55,8 @@ cdef class LoopCore:
     cpdef _turn_now(self)
     cdef object _take_ready(self)
     cdef object _collect_ready(self)
+    cdef object _put_in_order(self, object earlier)
+    cdef object _take_collected(self)
     cdef object _collect_incoming(self)
 
     @cython.locals(timer=TimerHandle, scheduled=list, end=double)

@@ -53,6 +53,8 @@ class LoopCore:
         # The third list: always empty, used again and again.
         self._spare: list[Any] = []
         self._dispatching = False
+        # Callbacks of watched descriptors that are ready: they run in the turn that found it.
+        self._polled: list[Any] = []
         # Timers that were due when the turn began: they run after its events.
         self._due: list[Any] = []
         # What other threads added: moved to the ready queue once a turn.
@@ -103,7 +105,8 @@ class LoopCore:
     ) -> asyncio.TimerHandle:
         if delay is None:
             raise TypeError("delay must not be None")
-        return self._call_at(_monotonic() + delay, callback, args, context, "call_later")
+        # asyncio calls call_at() by its name, and so do its messages.
+        return self._call_at(_monotonic() + delay, callback, args, context, "call_at")
 
     def call_at(
         self,
@@ -142,7 +145,11 @@ class LoopCore:
             self._timer_cancelled_count += 1
 
     def _add_callback(self, handle: Handle) -> None:
-        if not handle._cancelled:
+        if handle._cancelled:
+            return
+        if self._dispatching:
+            self._polled.append(handle)
+        else:
             self._ready.append(handle)
 
     def _remember_origin(self, handle: Handle) -> None:
@@ -205,7 +212,7 @@ class LoopCore:
 
     def _wait_ns(self) -> int:
         """How long the engine may wait: nanoseconds, 0 for not at all, -1 for ever."""
-        if self._ready or self._due or self._incoming or self._stopping:
+        if self._ready or self._due or self._polled or self._incoming or self._stopping:
             return 0
         if not self._scheduled:
             return -1
@@ -230,27 +237,46 @@ class LoopCore:
         """Makes what events and timers bring the next batch.
 
         What this turn's callbacks have added stays in the ready queue for the next turn:
-        after stop(), asyncio would not run it either.
+        after stop(), asyncio would not run it either. Where there is such, what the events
+        add comes after it: callbacks run in the order in which they were registered.
         """
-        later = self._ready
+        earlier = self._ready
         self._ready = self._spare
-        self._spare = later
+        self._spare = earlier
         self._dispatching = True
         complete = False
         try:
             self._dispatch_events()
-            if self._due:
-                self._ready.extend(self._due)
-                self._due.clear()
             complete = True
         finally:
             self._dispatching = False
+            if earlier or self._polled or not complete:
+                self._put_in_order(earlier)
             if not complete:
-                self._ready.extend(later)
-                later.clear()
+                self._spare = self._ready
+                self._ready = earlier
+        self._take_collected()
+
+    def _put_in_order(self, earlier: list[Any]) -> None:
+        """What the events added goes behind what was there before, if anything was."""
+        if earlier:
+            earlier.extend(self._ready)
+        else:
+            self._polled.extend(self._ready)
+        self._ready.clear()
+
+    def _take_collected(self) -> None:
+        """Makes a batch of what is to run in this turn; the ready queue is what was added."""
+        earlier = self._spare
+        if self._polled:
+            self._ready.extend(self._polled)
+            self._polled.clear()
+        if self._due:
+            self._ready.extend(self._due)
+            self._due.clear()
         self._take_ready()
         self._spare = self._ready
-        self._ready = later
+        self._ready = earlier
 
     def _collect_incoming(self) -> None:
         incoming = self._incoming
@@ -346,6 +372,7 @@ class LoopCore:
         self._batch.clear()
         self._batch_position = 0
         self._due.clear()
+        self._polled.clear()
         self._incoming.clear()
         self._flushing.clear()
 
