@@ -304,7 +304,12 @@ def options_of_factory(loop: AbstractEventLoop, options: dict[str, Any]) -> Any:
 
     async def main() -> str | None:
         loop.set_task_factory(factory)
-        task = loop.create_task(asyncio.sleep(0), **options)
+        sleeping = asyncio.sleep(0)
+        try:
+            task = loop.create_task(sleeping, **options)
+        except TypeError:
+            sleeping.close()
+            raise
         loop.set_task_factory(None)
         await task
         return task.get_name() if "name" in options else None

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "sendfile",
         "servers",
         "signals",
+        "signatures",
         "sockets",
         "tls",
         "transports",

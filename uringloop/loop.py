@@ -18,6 +18,7 @@ from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
 from uringloop.signals import Signals
+from uringloop.signatures import signature_of
 from uringloop.sockets import SocketCalls
 from uringloop.transports import datagram
 from uringloop.transports.pipes import ReadPipeTransport, WritePipeTransport
@@ -276,6 +277,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     def _detach_from_server(self, server: Any, transport: Any) -> None:
         servers.detach(server, transport)
 
+    @signature_of(asyncio.BaseEventLoop.start_tls)
     async def start_tls(
         self, transport: Any, protocol: Any, sslcontext: Any, **arguments: Any
     ) -> Any:
@@ -325,6 +327,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             acceptor.stop()
         self._socket_files.close(sock)
 
+    @signature_of(asyncio.BaseEventLoop.create_server)
     async def create_server(self, *args: Any, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 _Coroutine = TypeVar("_Coroutine", bound=Callable[..., Awaitable[Any]])
 
 
@@ -20,6 +21,16 @@ def keywords_since(**versions: tuple[int, int]) -> Callable[[_Coroutine], _Corou
 
     def decorate(function: _Coroutine) -> _Coroutine:
         return _without(function, unknown) if unknown else function
+
+    return decorate
+
+
+def signature_of(original: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Shows the parameters of `original`, which the method hands on as they come."""
+
+    def decorate(method: _Method) -> _Method:
+        method.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
+        return method
 
     return decorate
 

@@ -54,13 +54,13 @@ class SocketCalls(LoopCore):
 
     # -- receiving ------------------------------------------------------------------
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         channel = self._channel_of(sock)
-        if channel is None or type(nbytes) is not int or nbytes <= 0:
-            data: bytes = await readiness.call_when_ready(self, sock, READABLE, "recv", nbytes)
+        if channel is None or type(n) is not int or n <= 0:
+            data: bytes = await readiness.call_when_ready(self, sock, READABLE, "recv", n)
             return data
         lane = channel.receives
-        receive = new_receive(self, lane, channel.fd, channel.is_stream, nbytes, False)
+        receive = new_receive(self, lane, channel.fd, channel.is_stream, n, False)
         lane.enter(receive)
         try:
             data = await receive.future
@@ -71,7 +71,7 @@ class SocketCalls(LoopCore):
             lane.went_on(receive)
         if data is None:
             raise receive.error()
-        return data if len(data) <= nbytes else data[:nbytes]
+        return data if len(data) <= n else data[:n]
 
     async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
         channel = self._channel_of(sock)

@@ -36,6 +36,10 @@ _CANCELED = CANCELED
 # the end of what its peer sends is asked for, but not what the peer sends.
 _GONE = select.POLLRDHUP
 
+# asyncio's words.
+_READ_REFUSAL = "Pipe transport is for pipes/sockets only."
+_WRITE_REFUSAL = "Pipe transport is only for pipes, sockets and character devices"
+
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 _LOST = stream_state.LOST
@@ -67,7 +71,7 @@ class ReadPipeTransport(ReceivingStream):
         self._extra = pipe_info(self._sock, extra)
         self._kind = "pipe"
         try:
-            self._io_flags = io_flags(self._sock_fd)
+            self._io_flags = io_flags(self._sock_fd, _READ_REFUSAL)
         except ValueError:
             self._sock = None  # not ours: it stays open
             raise
@@ -160,7 +164,7 @@ class WritePipeTransport(StreamTransport):
         self._lost_writes = 0
         self._reader_gone = False
         try:
-            self._io_flags = io_flags(self._sock_fd)
+            self._io_flags = io_flags(self._sock_fd, _WRITE_REFUSAL)
         except ValueError:
             self._sock = None  # not ours: it stays open
             raise
@@ -256,14 +260,15 @@ def pipe_info(pipe: Any, extra: dict[str, Any] | None) -> dict[str, Any]:
     return {**(extra or {}), "pipe": pipe}
 
 
-def io_flags(fd: int) -> int:
+def io_flags(fd: int, refusal: str) -> int:
     """How RECV and SEND are to treat the descriptor, which is made non-blocking.
 
-    raises   ValueError for a descriptor that is no pipe, socket or character device
+    refusal   asyncio's words for a file of another kind
+    raises    ValueError for a descriptor that is no pipe, socket or character device
     """
     mode = os.fstat(fd).st_mode
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)):
-        raise ValueError("Pipe transport is for pipes, sockets and character devices only.")
+        raise ValueError(refusal)
     os.set_blocking(fd, False)
     return 0 if stat.S_ISSOCK(mode) else int(_FILE)
 
