@@ -1,8 +1,10 @@
-"""Garbage is collected after each test, so that what it left open is charged to it."""
+"""Garbage is collected after each test, so that what it left open is charged to it; the files
+that CPython's tests make in the current folder go into one that is thrown away."""
 
 from __future__ import annotations
 
 import gc
+import os
 
 import pytest
 
@@ -14,6 +16,14 @@ def _frozen_heap():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scratch_folder(tmp_path_factory):
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("cpython"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)
