@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import ssl
+import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,8 @@ async def test_beyond_the_end_there_is_nothing_to_send(
     assert await loop.sock_sendfile(pair[0], file, SIZE, 10) == 0
     with (tmp_path / "empty").open("w+b") as empty:
         assert await loop.sock_sendfile(pair[0], empty) == 0
-    assert file.tell() == 7
+    # Since 3.14 asyncio sets the position also where nothing was sent.
+    assert file.tell() == (7 if sys.version_info < (3, 14) else SIZE)
 
 
 @pytest.mark.parametrize(
