@@ -10,6 +10,7 @@ from setuptools import setup
 
 # Compiled by Cython under the same name; a .pxd beside the .py adds types.
 HOT_MODULES = [
+    "uringloop/context_calls.pyx",
     "uringloop/handles.py",
     "uringloop/write_queue.py",
     "uringloop/core.py",

@@ -119,6 +119,7 @@ MAY_IMPORT = {
         "write_queue",
     },
     "transports.receiving": {
+        "context_calls",
         "driver.binding",
         "driver.rings",
         "errors",
@@ -143,7 +144,7 @@ MAY_IMPORT = {
     "transports": set(),
     "core": {"driver.in_flight", "driver.rings", "handles"},
     "signals": {"handles"},
-    "handles": {"errors"},
+    "handles": {"context_calls", "errors"},
     "probe": {"_rendering", "driver.choose", "driver.features"},
     "driver.driver": {
         "driver.binding",
@@ -159,6 +160,7 @@ MAY_IMPORT = {
     "driver.binding": {"driver._engine"},
     "driver": set(),
     "stream_state": set(),
+    "context_calls": set(),
     "write_queue": set(),
     "addresses": set(),
     "errors": set(),

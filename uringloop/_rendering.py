@@ -16,6 +16,7 @@ from types import ModuleType
 
 HOT_MODULES = frozenset(
     {
+        "uringloop.context_calls",
         "uringloop.handles",
         "uringloop.write_queue",
         "uringloop.core",

@@ -35,6 +35,7 @@ cdef class LoopCore:
     cdef object _incoming
     cdef bint _wake_sent
     cdef list _flushing
+    cdef Py_ssize_t _flushing_count
 
     cpdef _start_core(self, object driver)
 
@@ -73,5 +74,7 @@ cdef class LoopCore:
     @cython.locals(handle=Handle, batch=list, position=Py_ssize_t)
     cdef object _run_batch_timed(self)
 
-    cpdef _flush_later(self, object stream)
+    @cython.locals(position=Py_ssize_t)
+    cpdef _flush_later(self, Operation stream)
+    @cython.locals(flushing=list, position=Py_ssize_t, stream=Operation)
     cpdef _flush_streams(self)

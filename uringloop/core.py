@@ -60,7 +60,9 @@ class LoopCore:
         # What other threads added: moved to the ready queue once a turn.
         self._incoming: deque[Any] = deque()
         self._wake_sent = False
+        # The streams with something to send: so many entries, the rest are None.
         self._flushing: list[Any] = []
+        self._flushing_count = 0
 
     # -- asyncio's scheduling -------------------------------------------------------
 
@@ -375,16 +377,26 @@ class LoopCore:
         self._polled.clear()
         self._incoming.clear()
         self._flushing.clear()
+        self._flushing_count = 0
 
     # -- streams with something to send -------------------------------------------------
 
     def _flush_later(self, stream: Any) -> None:
         """Has stream.flush() called before the next engine turn. The stream asks once."""
-        self._flushing.append(stream)
+        position = self._flushing_count
+        if position < len(self._flushing):
+            self._flushing[position] = stream
+        else:
+            self._flushing.append(stream)
+        self._flushing_count = position + 1
 
     def _flush_streams(self) -> None:
         flushing = self._flushing
-        if flushing:
-            self._flushing = []
-            for stream in flushing:
+        position = 0
+        while position < self._flushing_count:
+            stream = flushing[position]
+            if stream is not None:  # it has flushed: an exception ended the loop in the middle
                 stream.flush()
+            flushing[position] = None
+            position += 1
+        self._flushing_count = 0

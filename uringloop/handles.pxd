@@ -1,6 +1,8 @@
 # Types for the compiled rendering of handles.py.
 cimport cython
 
+from uringloop.context_calls cimport call_with
+
 
 cdef class Handle:
     cdef public object _callback

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
+from uringloop.context_calls import call_with
 from uringloop.errors import report_callback_error
 
 # Whether asyncio asks for the loop's debug mode before it shows arguments (3.12.5 and up).
@@ -89,14 +90,8 @@ class Handle:
         return self._cancelled
 
     def _run(self) -> None:
-        args = self._args
         try:
-            if not args:
-                self._context.run(self._callback)
-            elif len(args) == 1:
-                self._context.run(self._callback, args[0])
-            else:
-                self._context.run(self._callback, *args)
+            call_with(self._context, self._callback, self._args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

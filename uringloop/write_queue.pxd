@@ -10,17 +10,17 @@ cpdef bytes exact_bytes(object data)
 
 @cython.final
 cdef class WriteQueue:
-    cdef list _pieces
+    cdef bytes _first
+    cdef list _others
     cdef public Py_ssize_t queued_bytes
 
     cpdef append(self, bytes data)
     cpdef clear(self)
 
-    @cython.locals(pieces=list, count=Py_ssize_t, taken_bytes=Py_ssize_t, joined=bint)
+    @cython.locals(first=bytes, pieces=list, piece=bytes, size=Py_ssize_t)
     cpdef object take(self)
 
-    @cython.locals(taken=list, piece=bytes)
-    cdef object _take_vector(self)
-
-    @cython.locals(pieces=list, rest=list, piece=bytes, size=Py_ssize_t)
+    @cython.locals(later=list, piece=bytes, size=Py_ssize_t)
     cpdef put_back(self, object taken, Py_ssize_t sent_bytes)
+
+    cdef list _all(self)

@@ -43,55 +43,64 @@ def exact_bytes(data: Any) -> bytes:
 
 
 class WriteQueue:
-    """A queue of bytes objects. `queued_bytes` is their size in all."""
+    """A queue of bytes objects. `queued_bytes` is their size in all.
+
+    Mostly there is one, which needs no list.
+    """
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+        self._first: bytes | None = None
+        self._others: list[bytes] | None = None
         self.queued_bytes = 0
 
     def append(self, data: bytes) -> None:
         """Adds exact bytes at the end."""
-        self._pieces.append(data)
+        if self._first is None:
+            self._first = data
+        elif self._others is None:
+            self._others = [data]
+        else:
+            self._others.append(data)
         self.queued_bytes += len(data)
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._pieces = []
+        self._first = None
+        self._others = None
         self.queued_bytes = 0
 
     def take(self) -> Any:
         """Takes what the next send should carry: a bytes object, or a list of them."""
-        pieces = self._pieces
-        count = len(pieces)
-        taken_bytes = self.queued_bytes
-        joined = taken_bytes <= _JOIN_BYTES_MAX or taken_bytes < count * _PIECE_BYTES_MIN
-        if count > _VECTOR_PIECES_MAX and not joined:
-            return self._take_vector()
-        self._pieces = []
-        self.queued_bytes = 0
-        if count == 1:
-            return pieces[0]
-        return b"".join(pieces) if joined else pieces
-
-    def _take_vector(self) -> Any:
-        """Takes as many pieces as one vector holds."""
-        taken = self._pieces[:_VECTOR_PIECES_MAX]
-        self._pieces = self._pieces[_VECTOR_PIECES_MAX:]
-        for piece in taken:
-            self.queued_bytes -= len(piece)
-        return taken
+        if self._others is None:
+            first = self._first
+            self.clear()
+            return first
+        pieces = self._all()
+        size = self.queued_bytes
+        self.clear()
+        if size <= _JOIN_BYTES_MAX or size < len(pieces) * _PIECE_BYTES_MIN:
+            return b"".join(pieces)
+        if len(pieces) > _VECTOR_PIECES_MAX:
+            for piece in pieces[_VECTOR_PIECES_MAX:]:
+                self.append(piece)
+            del pieces[_VECTOR_PIECES_MAX:]
+        return pieces
 
     def put_back(self, taken: Any, sent_bytes: int) -> None:
         """Puts what take() gave back to the front, but for its first `sent_bytes`."""
-        pieces = [taken] if type(taken) is bytes else taken
-        rest = []
-        for piece in pieces:
+        later = self._all()
+        self.clear()
+        for piece in [taken] if type(taken) is bytes else taken:
             size = len(piece)
-            if sent_bytes >= size:
+            if sent_bytes < size:
+                self.append(piece[sent_bytes:] if sent_bytes else piece)
+                sent_bytes = 0
+            else:
                 sent_bytes -= size
-                continue
-            rest.append(piece[sent_bytes:] if sent_bytes else piece)
-            self.queued_bytes += size - sent_bytes
-            sent_bytes = 0
-        rest.extend(self._pieces)
-        self._pieces = rest
+        for piece in later:
+            self.append(piece)
+
+    def _all(self) -> list[bytes]:
+        if self._first is None:
+            return []
+        return [self._first, *self._others] if self._others else [self._first]

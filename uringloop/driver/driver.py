@@ -7,11 +7,11 @@ What it says about the engine is in choose.Choice; what the engine does is in en
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import threading
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 from uringloop.driver.binding import ffi, lib
 from uringloop.driver.choose import Choice, choose
@@ -62,8 +62,12 @@ class Driver:
         self._engine = engine[0]
         self._shared = lib.ul_shared_of(self._engine)
         self._wake_fd = lib.ul_wake_descriptor(self._engine)
-        address = int(ffi.cast("uintptr_t", self._shared))
-        self.rings.bind(address, functools.partial(lib.ul_turn, self._engine), self._grow)
+        self.rings.bind(
+            _address_of(self._engine),
+            _address_of(self._shared),
+            _address_of(ffi.addressof(lib, "ul_turn")),
+            self._grow,
+        )
 
     def _grow(self) -> None:
         if lib.ul_grow_commands(self._engine) < 0:
@@ -140,6 +144,10 @@ class Driver:
         self._is_parents = True  # no thread of the child may have it: a turn says so
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)
+
+
+def _address_of(pointer: Any) -> int:
+    return int(ffi.cast("uintptr_t", pointer))
 
 
 def open_driver(backend: str | None) -> Driver:

@@ -40,11 +40,18 @@ cdef extern from "engine.h":
         uint32_t buffers_held
         uint32_t features
 
+    ctypedef struct ul_engine "struct ul_engine":
+        pass
+
+
+ctypedef int (*ul_turn_function)(ul_engine *engine, int64_t timeout_ns) noexcept nogil
+
 
 @cython.final
 cdef class Rings:
+    cdef ul_engine *_engine
     cdef ul_shared *_shared
-    cdef object _turn
+    cdef ul_turn_function _turn
     cdef object _grow
     cdef uint32_t _next
     cdef uint32_t _count

@@ -27,23 +27,24 @@ class Rings:
         self.more = False
         self.unbind()
 
-    def bind(
-        self, shared_address: int, turn: Callable[[int], int], grow: Callable[[], None]
-    ) -> None:
+    def bind(self, engine: int, shared: int, turn: int, grow: Callable[[], None]) -> None:
         """Points the rings at an open engine.
 
-        shared_address   where the engine's struct ul_shared is
-        turn             called with a timeout in ns, answers what ul_turn answers
+        engine, shared   the addresses of the engine and of its struct ul_shared
+        turn             the address of ul_turn(); without arguments for cffi to look at, it is
+                         called as cheaply as any C function
         grow             makes room in the command array, or raises MemoryError
         """
-        self._shared: Any = ffi.cast("struct ul_shared *", shared_address)
-        self._turn: Any = turn
+        self._engine: Any = ffi.cast("struct ul_engine *", engine)
+        self._shared: Any = ffi.cast("struct ul_shared *", shared)
+        self._turn: Any = ffi.cast("int (*)(struct ul_engine *, int64_t)", turn)
         self._grow: Any = grow
         self._next = 0
         self._count = 0
 
     def unbind(self) -> None:
         """Forgets the engine: it is about to be closed."""
+        self._engine = None
         self._shared = None
         self._turn = None
         self._grow = None
@@ -83,7 +84,9 @@ class Rings:
         timeout_ns   how long to wait for an event; 0 only looks, negative is for ever
         returns      how many events came, or -errno
         """
-        count: int = self._turn(timeout_ns)
+        if self._engine is None:
+            raise RuntimeError("Event loop is closed")
+        count: int = self._turn(self._engine, timeout_ns)
         self._next = 0
         self._count = max(count, 0)
         return count

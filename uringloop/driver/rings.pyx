@@ -14,16 +14,18 @@ from libc.string cimport memcpy
 
 cdef class Rings:
 
-    def bind(self, shared_address, turn, grow):
-        self._shared = <ul_shared *><uintptr_t>shared_address
-        self._turn = turn
+    def bind(self, engine, shared, turn, grow):
+        self._engine = <ul_engine *><uintptr_t>engine
+        self._shared = <ul_shared *><uintptr_t>shared
+        self._turn = <ul_turn_function><uintptr_t>turn
         self._grow = grow
         self._next = 0
         self._count = 0
 
     def unbind(self):
+        self._engine = NULL
         self._shared = NULL
-        self._turn = None
+        self._turn = NULL
         self._grow = None
         self._next = 0
         self._count = 0
@@ -48,7 +50,13 @@ cdef class Rings:
         shared.command_count += 1
 
     cpdef int turn(self, int64_t timeout_ns) except? -1:
-        cdef int count = self._turn(timeout_ns)
+        cdef ul_engine *engine = self._engine
+        cdef ul_turn_function turn = self._turn
+        cdef int count
+        if engine == NULL:
+            raise RuntimeError("Event loop is closed")
+        with nogil:
+            count = turn(engine, timeout_ns)
         self._next = 0
         self._count = <uint32_t>count if count > 0 else 0
         return count

@@ -1,5 +1,6 @@
 # Types for the compiled rendering of receiving.py.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from uringloop.context_calls cimport call_method
 from uringloop.driver.rings cimport Rings
 from uringloop.transports.stream_base cimport StreamBase
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from uringloop import stream_state
+from uringloop.context_calls import call_method
 from uringloop.driver import binding
 from uringloop.errors import CANCELED, exception_of
 from uringloop.transports import flow_control
@@ -129,7 +130,8 @@ class ReceivingStream(StreamBase):
             if self._buffered:
                 self._context.run(self._fill_buffers, rings, size)
             else:
-                self._context.run(self._protocol.data_received, rings.copy_bytes())
+                data = rings.copy_bytes()
+                call_method(self._context, self._protocol, "data_received", data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
