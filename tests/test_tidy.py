@@ -57,7 +57,6 @@ MAY_IMPORT = {
     "servers": {"driver.binding", "driver.in_flight", "errors", "transports.stream"},
     "tls": {"transports.stream"},
     "unix_sockets": {"signatures"},
-    "signatures": set(),
     "sendfile": {"lanes", "socket_operations"},
     "sockets": {
         "addresses",
@@ -142,8 +141,9 @@ MAY_IMPORT = {
     "transports.flow_control": set(),
     "transports.socket_info": set(),
     "transports": set(),
-    "core": {"driver.in_flight", "driver.rings", "handles"},
+    "core": {"driver.in_flight", "driver.rings", "handles", "signatures", "timer_queue"},
     "signals": {"handles"},
+    "timer_queue": {"handles"},
     "handles": {"context_calls", "errors"},
     "probe": {"_rendering", "driver.choose", "driver.features"},
     "driver.driver": {
@@ -163,6 +163,7 @@ MAY_IMPORT = {
     "context_calls": set(),
     "write_queue": set(),
     "addresses": set(),
+    "signatures": set(),
     "errors": set(),
     "_rendering": set(),
     "driver._engine": set(),

@@ -8,8 +8,13 @@ This is the interpreted rendering; context_calls.pyx is the compiled one.
 
 from __future__ import annotations
 
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any
+
+
+def current_context() -> Context:
+    """A copy of the running context, as contextvars.copy_context() makes it."""
+    return copy_context()
 
 
 def call_method(context: Context, receiver: Any, name: str, argument: Any) -> Any:

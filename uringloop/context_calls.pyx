@@ -7,7 +7,12 @@ from cpython.object cimport PyObject_Call
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
+    object PyContext_CopyCurrent()
     object PyObject_CallMethodOneArg(object receiver, object name, object argument)
+
+
+cpdef object current_context():
+    return PyContext_CopyCurrent()
 
 
 cpdef object call_method(object context, object receiver, str name, object argument):

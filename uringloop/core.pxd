@@ -4,9 +4,12 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 from uringloop.driver.in_flight cimport InFlight, Operation
 from uringloop.driver.rings cimport Rings
+from uringloop cimport timer_queue
 from uringloop.handles cimport Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
 cdef object _monotonic
+cdef object _Task
+cdef object _Future
 cdef double _WAIT_MAX_S
 cdef Py_ssize_t _PURGE_TIMERS_MIN
 cdef double _PURGE_FRACTION
@@ -22,6 +25,7 @@ cdef class LoopCore:
     cdef public Py_ssize_t _timer_cancelled_count
     cdef public double _clock_resolution
     cdef public object _current_handle
+    cdef public object _task_factory
 
     cdef public object _driver
     cdef public Rings _rings

@@ -16,7 +16,6 @@ Compiled by Cython together with core.pxd; the same file runs interpreted.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import sys
 import time
 from asyncio import base_events, format_helpers
@@ -25,7 +24,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
+from uringloop import timer_queue
 from uringloop.handles import Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
+from uringloop.signatures import signature_of
 
 # asyncio's own limits: above so many timers, of which so large a part is cancelled, the
 # heap is built anew without them.
@@ -36,6 +37,8 @@ _PURGE_FRACTION = 0.5
 _WAIT_MAX_S = 24 * 3600.0
 
 _monotonic = time.monotonic
+_Task: Any = asyncio.Task
+_Future: Any = asyncio.Future
 
 
 class LoopCore:
@@ -138,9 +141,25 @@ class LoopCore:
             self._check_thread()
             self._check_callback(callback, method)
             self._remember_origin(timer)
-        heapq.heappush(self._scheduled, timer)
+        timer_queue.push(self._scheduled, timer)
         timer._scheduled = True
         return timer
+
+    # -- asyncio's tasks and small questions ------------------------------------------
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        if kwargs or self._closed or self._debug or self._task_factory is not None:
+            return super().create_task(coro, **kwargs)  # type: ignore[misc]
+        return _Task(coro, loop=self)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return _Future(loop=self)
+
+    def get_debug(self) -> bool:
+        return self._debug
+
+    def is_closed(self) -> bool:
+        return self._closed
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
         if handle._scheduled:
@@ -190,8 +209,9 @@ class LoopCore:
             if self._ready:
                 self._take_ready()
         self._run_batch()
-        self._collect_ready()
-        self._run_batch()
+        if self._rings.has_events() or self._due or self._polled:
+            self._collect_ready()
+            self._run_batch()
 
     def _turn_now(self) -> None:
         """Gives the kernel what is staged at once, if this moment allows it.
@@ -302,7 +322,7 @@ class LoopCore:
             timer = scheduled[0]
             if timer._when >= end:
                 break
-            heapq.heappop(scheduled)
+            timer_queue.pop(scheduled)
             timer._scheduled = False
             self._due.append(timer)
 
@@ -319,7 +339,7 @@ class LoopCore:
             timer = scheduled[0]
             if not timer._cancelled:
                 break
-            heapq.heappop(scheduled)
+            timer_queue.pop(scheduled)
             timer._scheduled = False
             self._timer_cancelled_count -= 1
 
@@ -330,7 +350,7 @@ class LoopCore:
                 timer._scheduled = False
             else:
                 kept.append(timer)
-        heapq.heapify(kept)
+        timer_queue.heapify(kept)
         self._scheduled = kept
         self._timer_cancelled_count = 0
 
@@ -400,3 +420,7 @@ class LoopCore:
             flushing[position] = None
             position += 1
         self._flushing_count = 0
+
+
+# Its parameters are asyncio's of the running version, which they are handed on to.
+signature_of(asyncio.BaseEventLoop.create_task)(LoopCore.create_task)

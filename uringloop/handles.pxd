@@ -1,7 +1,7 @@
 # Types for the compiled rendering of handles.py.
 cimport cython
 
-from uringloop.context_calls cimport call_with
+from uringloop.context_calls cimport call_with, current_context
 
 
 cdef class Handle:

@@ -15,10 +15,10 @@ import sys
 import threading
 from asyncio import events, format_helpers
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
-from uringloop.context_calls import call_with
+from uringloop.context_calls import call_with, current_context
 from uringloop.errors import report_callback_error
 
 # Whether asyncio asks for the loop's debug mode before it shows arguments (3.12.5 and up).
@@ -49,7 +49,7 @@ class Handle:
         self._callback = callback
         self._args = args
         self._loop = loop
-        self._context = copy_context() if context is None else context
+        self._context = current_context() if context is None else context
         self._cancelled = False
         self._repr: str | None = None
         self._source_traceback: Any = None
