@@ -52,9 +52,6 @@ enum phase {
 
 static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
                         int64_t result) {
-    bool is_partial = operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done;
-    if (is_partial) /* cancelled, or closed too early: those that were dealt with count */
-        result = (int64_t)operation->done;
     ul_finish(engine, operation, result, ul_epoll_address(operation, result));
 }
 

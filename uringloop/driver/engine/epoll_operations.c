@@ -188,7 +188,7 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
 /* A Unix datagram socket whose receiver has a full queue answers EAGAIN. poll(2) knows that
  * queue only if the socket is connected to that receiver (unix_dgram_poll); else it says that
  * the socket is writable, for ever. Then the clock decides when to try again. */
-static int64_t send_messages(struct ul_engine *engine, struct ul_operation *operation) {
+static int64_t send_message(struct ul_engine *engine, struct ul_operation *operation) {
     int64_t result = ul_call_sendmsg(engine, operation);
     if (result != UL_STEP_WAITS)
         return result;
@@ -201,7 +201,7 @@ static int64_t send_messages(struct ul_engine *engine, struct ul_operation *oper
 static int64_t send_step(struct ul_engine *engine, struct ul_operation *operation) {
     int64_t result;
     if (operation->opcode == UL_OP_SENDMSG)
-        result = send_messages(engine, operation);
+        result = send_message(engine, operation);
     else if (operation->opcode == UL_OP_SENDFILE)
         result = ul_call_sendfile(engine, operation);
     else if (operation->flags & UL_FILE)
