@@ -272,9 +272,8 @@ uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) 
  * succeeds saves the two of a registration made and undone, and a turn. One that goes on
  * (a transport's) waits but once for all its pieces, and begins before there is anything. A
  * single one (sock_recv in an echo) mostly comes after data: the others of a turn take their
- * time, in which the peer has answered. Measured at the moment of taking: data was there for
- * 99 % of them with 10 connections and with 100, for 15 % with one. Not so for files: a FIFO
- * that no writer has opened yet would read as ended. */
+ * time, in which the peer has answered; with one connection alone it mostly comes before. Not
+ * so for files: a FIFO that no writer has opened yet would read as ended. */
 static bool is_tried(const struct ul_operation *operation) {
     return operation->flags & UL_ONCE && !(operation->flags & UL_FILE);
 }
