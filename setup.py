@@ -18,6 +18,7 @@ HOT_MODULES = [
     "uringloop/lanes.py",
     "uringloop/socket_operations.py",
     "uringloop/sockets.py",
+    "uringloop/transports/transport_base.py",
     "uringloop/transports/stream_base.py",
     "uringloop/transports/receiving.py",
     "uringloop/transports/stream.py",

@@ -30,6 +30,7 @@ HOT_MODULES = frozenset(
         "uringloop.transports.receiving",
         "uringloop.transports.stream",
         "uringloop.transports.stream_base",
+        "uringloop.transports.transport_base",
         "uringloop.driver.in_flight",
         "uringloop.driver.rings",
     }

@@ -62,7 +62,6 @@ cdef class Send(LaneOperation):
 
 cdef class SendMessage(Send):
     cdef object _name
-    cdef object _datagram
 
     cdef object _ask_for_message(self, object data, object name)
 

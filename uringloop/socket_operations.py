@@ -240,30 +240,19 @@ class SendMessage(Send):
     def _ask_for_message(self, data: Any, name: Any) -> None:
         self._ask_for(data)
         self._name: Any = name
-        self._datagram: Any = None
 
     def start(self) -> None:
         core = self._core
-        datagram = _ffi.new("struct ul_datagram *")
-        datagram.address = address_of_buffer(self._data)
-        datagram.length = len(self._data)
-        datagram.name = address_of_buffer(self._name) if self._name is not None else 0
-        self._datagram = datagram
+        where, length = address_of_buffer(self._data), len(self._data)
+        name = address_of_buffer(self._name) if self._name is not None else 0
         self._token = core._in_flight.add(self)
-        where = address_of_buffer(datagram)
-        core._rings.stage(_SENDMSG, self._fd, self._token, where, 1, 0, 0)
+        core._rings.stage(_SENDMSG, self._fd, self._token, where, length, name, 0)
 
     def completed(self, rings: Any, opcode: int, result: int, more: bool) -> None:
-        if result > 0:
-            result = self._datagram.result
-        elif result == 0:
-            result = _CANCELED  # stopped before it was sent
-        self._datagram = None
         self._name = None
         Send.completed(self, rings, opcode, result, more)
 
     def abandoned(self) -> None:
-        self._datagram = None
         self._name = None
         Send.abandoned(self)
 

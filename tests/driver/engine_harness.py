@@ -33,7 +33,6 @@ TINY = {
     "message_count": 2,
 }
 GENERATIONS = 1 << 24
-UNTOUCHED = -(1 << 40)  # the result of a datagram that the engine has not dealt with
 LEAST_RESULT_OF_MORE = {lib.UL_OP_ACCEPT: 0, lib.UL_OP_RECV: 1, lib.UL_OP_RECVMSG: 0}
 
 
@@ -70,7 +69,6 @@ class Operation:
         self.memory = memory  # belongs to the engine until the final event
         self.is_once = is_once  # asked for one event, the final one
         self.events: list[Event] = []
-        self.sent: list[int] = []  # SENDMSG: the result of each datagram, once it ended
 
     @property
     def is_done(self) -> bool:
@@ -101,9 +99,6 @@ class Operation:
 
     def release(self) -> None:
         """After the final event: the memory is the caller's again."""
-        if self.opcode == lib.UL_OP_SENDMSG and self.memory:
-            array, payloads, _ = self.memory
-            self.sent = [raw.result for raw, _ in zip(array, payloads, strict=False)]
         self.memory = ()
 
     def __repr__(self) -> str:
@@ -172,22 +167,17 @@ class Engine:
     def receive_messages(self, fd: int, length: int = 0, flags: int = 0) -> Operation:
         return self.stage(lib.UL_OP_RECVMSG, fd, length=length, flags=flags)
 
-    def send_messages(self, fd: int, datagrams: Iterable[tuple[Any, bytes | None]]) -> Operation:
-        """`datagrams`: payloads and the sockaddr of each receiver, None where connected."""
-        pairs = list(datagrams)
-        payloads = [ffi.from_buffer(payload) for payload, _ in pairs]
-        names = [name and ul_name(name) for _, name in pairs]
-        array = ffi.new("struct ul_datagram[]", len(pairs) or 1)
-        for raw, payload, name in zip(array, payloads, names, strict=False):
-            raw.address, raw.length = address_of(payload), len(payload)
-            raw.name = address_of(name) if name else 0
-            raw.result = UNTOUCHED
+    def send_message(self, fd: int, payload: Any, receiver: bytes | None = None) -> Operation:
+        """`receiver`: its sockaddr; None: the socket is connected."""
+        view = ffi.from_buffer(payload)
+        name = receiver and ul_name(receiver)
         return self.stage(
             lib.UL_OP_SENDMSG,
             fd,
-            memory=(array, payloads, names),
-            address=address_of(array),
-            length=len(pairs),
+            memory=(view, name),
+            address=address_of(view),
+            length=len(view),
+            argument=address_of(name) if name else 0,
         )
 
     def send_file(

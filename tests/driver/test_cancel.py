@@ -63,7 +63,7 @@ def stage_each(new_pair, new_listener, new_socket, resources, tmp_path):
             engine.send(writer, bytes(1 << 24), lib.UL_FILE),
             engine.receive_messages(new_socket().fileno()),
             engine.receive_messages(new_socket().fileno(), flags=lib.UL_ONCE),
-            engine.send_messages(full_datagram_socket(new_socket), [(b"x", None)]),
+            engine.send_message(full_datagram_socket(new_socket), b"x"),
             engine.send_file(new_pair()[0].fileno(), file.fileno()),
             engine.send_file(full_writer, file.fileno(), flags=lib.UL_FILE),
         ]

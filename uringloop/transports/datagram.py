@@ -216,9 +216,6 @@ class DatagramTransport(ReceivingDatagrams):
     def get_write_buffer_size(self) -> int:
         return self._queued_bytes
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return (self._low_bytes, self._high_bytes)
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high_bytes, self._low_bytes = flow_control.write_limits(high, low)
         self._pause_protocol_if_full()

@@ -15,25 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import warnings
-from asyncio.log import logger
 from collections import deque
 from typing import Any
 
 from uringloop import stream_state
 from uringloop.addresses import unpack_sockaddr
 from uringloop.driver import binding
-from uringloop.driver.in_flight import Operation
 from uringloop.errors import CANCELED, exception_of
 from uringloop.stream_state import next_state
-from uringloop.transports import flow_control
 from uringloop.transports.socket_info import socket_info
+from uringloop.transports.transport_base import TransportBase
 
 _RECVMSG = binding.UL_OP_RECVMSG
 _CANCEL = binding.UL_OP_CANCEL
 _CANCELED = CANCELED
 
-_OPEN = stream_state.OPEN
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 _LOST = stream_state.LOST
@@ -46,7 +42,7 @@ class DatagramFace(asyncio.transports._FlowControlMixin, asyncio.DatagramTranspo
     """What a datagram transport says it is: all that asyncio's own one is an instance of."""
 
 
-class ReceivingDatagrams(Operation):
+class ReceivingDatagrams(TransportBase):
     """asyncio.DatagramTransport over a socket of one of _FAMILIES.
 
     core       the loop's core, which stages commands and runs callbacks
@@ -71,23 +67,12 @@ class ReceivingDatagrams(Operation):
         address: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
-        self._core = core
-        self._rings = core._rings
-        self._sock: Any = sock
-        self._sock_fd = sock.fileno()
-        self._context = context
+        self._own(core, sock, context)
         self._extra = socket_info(sock, extra)
         self._address = address
         self._is_connected = bool(self._extra["peername"])
         self._protocol = protocol
-        self._state = _OPEN
-        self._loss: Any = None
         self._lost_sends = 1
-
-        self._recv_token = 0
-        self._recv_cancelled = False
-        self._read_wanted = True
-        self._backlog: Any = None
         self._addresses: dict[bytes, Any] = {}
 
         self._queue: deque[tuple[bytes, Any]] = deque()
@@ -95,9 +80,6 @@ class ReceivingDatagrams(Operation):
         self._poll_token = 0
         self._look_again: Any = None
         self._look_again_s = 0.0
-        self._protocol_paused = False
-        self._high_bytes = flow_control.HIGH_BYTES
-        self._low_bytes = flow_control.LOW_BYTES
         core._transports[self._sock_fd] = self
 
     def __repr__(self) -> str:
@@ -112,26 +94,10 @@ class ReceivingDatagrams(Operation):
         info.append(f"write=<{state}, bufsize={self._queued_bytes}>")
         return f"<{' '.join(info)}>"
 
-    def __del__(self) -> None:
-        if self._sock is not None:
-            warnings.warn(
-                f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self
-            )
-            self._sock.close()
-
     # -- asyncio.BaseTransport ------------------------------------------------------
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._extra.get(name, default)
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
-
-    def get_protocol(self) -> Any:
-        return self._protocol
-
-    def is_closing(self) -> bool:
-        return self._state >= _DRAINING
 
     def close(self) -> None:
         if self._state >= _DRAINING:
@@ -141,13 +107,7 @@ class ReceivingDatagrams(Operation):
         if not self._queue:
             self._queue_emptied()
 
-    def abort(self) -> None:
-        self._force_close(None)
-
     # -- reading ------------------------------------------------------------------------
-
-    def is_reading(self) -> bool:
-        return self._state < _DRAINING and self._read_wanted
 
     def pause_reading(self) -> None:
         self._read_wanted = False
@@ -168,11 +128,6 @@ class ReceivingDatagrams(Operation):
         self._recv_token = self._core._in_flight.add(self)
         self._recv_cancelled = False
         self._rings.stage(_RECVMSG, self._sock_fd, self._recv_token, 0, 0, 0, 0)
-
-    def _stop_receiving(self) -> None:
-        if self._recv_token and not self._recv_cancelled:
-            self._recv_cancelled = True
-            self._rings.stage(_CANCEL, -1, 0, 0, 0, self._recv_token, 0)
 
     def _recv_completed(self, rings: Any, result: int) -> None:
         if self._state >= _DRAINING:
@@ -237,30 +192,10 @@ class ReceivingDatagrams(Operation):
             self._callback_failed("error_received", failure)
 
     def _callback_failed(self, method: str, error: BaseException) -> None:
-        self._core.call_exception_handler(
-            {
-                "message": f"Exception in callback {type(self._protocol).__qualname__}.{method}()",
-                "exception": error,
-                "transport": self,
-                "protocol": self._protocol,
-            }
-        )
+        name = type(self._protocol).__qualname__
+        self._tell_handler(f"Exception in callback {name}.{method}()", error)
 
     # -- the end ------------------------------------------------------------------------
-
-    def _fatal_error(self, error: BaseException, message: str) -> None:
-        if not isinstance(error, OSError):
-            self._core.call_exception_handler(
-                {
-                    "message": message,
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
-        elif self._core.get_debug():
-            logger.debug("%r: %s", self, message, exc_info=error)
-        self._force_close(error)
 
     def _force_close(self, error: BaseException | None) -> None:
         if self._state >= _CLOSING:
@@ -281,10 +216,6 @@ class ReceivingDatagrams(Operation):
         """close() was asked, and all has been sent."""
         self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
         self._lose_connection()
-
-    def _lose_connection(self) -> None:
-        """Has the protocol told soon, as asyncio does, whatever the kernel still holds."""
-        self._core.call_soon(self._connection_lost, context=self._context)
 
     def _connection_lost(self) -> None:
         try:

@@ -119,29 +119,14 @@ class ReadPipeTransport(ReceivingStream):
         self._protocol.eof_received()
 
     def _protocol_failed(self, error: BaseException) -> None:
-        self._core.call_exception_handler(
-            {
-                "message": "protocol.data_received() failed",
-                "exception": error,
-                "transport": self,
-                "protocol": self._protocol,
-            }
-        )
+        self._tell_handler("protocol.data_received() failed", error)
 
     def _fatal_error(self, error: BaseException, message: str) -> None:
-        # A terminal that was hung up answers EIO.
+        # A terminal that was hung up answers EIO. Of other errors asyncio's handler is told.
         if isinstance(error, OSError) and error.errno == errno.EIO:
-            if self._core.get_debug():
-                logger.debug("%r: %s", self, message, exc_info=error)
-        else:
-            self._core.call_exception_handler(
-                {
-                    "message": message,
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
+            ReceivingStream._fatal_error(self, error, message)
+            return
+        self._tell_handler(message, error)
         self._force_close(error)
 
     def _close_file(self) -> None:

@@ -61,9 +61,6 @@ class StreamTransport(ReceivingStream):
     def can_write_eof(self) -> bool:
         return True
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return (self._low_bytes, self._high_bytes)
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high_bytes, self._low_bytes = flow_control.write_limits(high, low)
         self._pause_unless_sent()

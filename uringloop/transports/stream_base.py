@@ -14,21 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import warnings
-from asyncio.log import logger
 from typing import Any
 
 from uringloop import stream_state
 from uringloop.driver import binding
-from uringloop.driver.in_flight import Operation
 from uringloop.stream_state import STATE_NAMES, next_state
-from uringloop.transports import flow_control
 from uringloop.transports.socket_info import socket_info
+from uringloop.transports.transport_base import TransportBase
 from uringloop.write_queue import WriteQueue
 
 _CANCEL = binding.UL_OP_CANCEL
 
-_OPEN = stream_state.OPEN
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 _LOST = stream_state.LOST
@@ -38,7 +34,7 @@ class TransportFace(asyncio.transports._FlowControlMixin, asyncio.Transport):
     """What a stream transport says it is. asyncio's sendfile wants the mixin."""
 
 
-class StreamBase(Operation):
+class StreamBase(TransportBase):
     """asyncio.Transport over a connected stream socket.
 
     core       the loop's core, which stages commands and runs callbacks
@@ -63,22 +59,11 @@ class StreamBase(Operation):
         extra: dict[str, Any] | None = None,
         server: Any = None,
     ) -> None:
-        self._core = core
-        self._rings = core._rings
-        self._sock: Any = sock
-        self._sock_fd = sock.fileno()
-        self._context = context
+        self._own(core, sock, context)
         self._server = server
-        self._state = _OPEN
-        self._loss: Any = None
         self._lost_writes = 1
         self._eof_asked = False  # remembered beyond close(): write() answers it for ever
-
-        self._recv_token = 0
-        self._recv_cancelled = False
-        self._read_wanted = True
         self._read_ended = False
-        self._backlog: Any = None
 
         self._send_token = 0
         self._sending: Any = None
@@ -87,12 +72,8 @@ class StreamBase(Operation):
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
-        self._protocol_paused = False
         self._told_to_pause: Any = None
-        self._high_bytes = flow_control.HIGH_BYTES
-        self._low_bytes = flow_control.LOW_BYTES
 
-        self._protocol: Any = None
         self._buffered = False
         self.set_protocol(protocol)
         if server is not None:
@@ -118,27 +99,11 @@ class StreamBase(Operation):
         info.append(f"write=<bufsize={self.get_write_buffer_size()}>")
         return f"<{' '.join(info)}>"
 
-    def __del__(self) -> None:
-        if self._sock is not None:
-            warnings.warn(
-                f"unclosed transport {self!r}", ResourceWarning, stacklevel=2, source=self
-            )
-            self._sock.close()
-
     # -- asyncio.BaseTransport ------------------------------------------------------
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._extra.get(name, default)
 
     def set_protocol(self, protocol: Any) -> None:
         self._protocol = protocol
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-
-    def get_protocol(self) -> Any:
-        return self._protocol
-
-    def is_closing(self) -> bool:
-        return self._state >= _DRAINING
 
     def close(self) -> None:
         if self._state >= _DRAINING:
@@ -151,35 +116,10 @@ class StreamBase(Operation):
             self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
             self._lose_connection()
 
-    def abort(self) -> None:
-        self._force_close(None)
-
-    def _stop_receiving(self) -> None:
-        if self._recv_token and not self._recv_cancelled:
-            self._recv_cancelled = True
-            self._rings.stage(_CANCEL, -1, 0, 0, 0, self._recv_token, 0)
-
-    def is_reading(self) -> bool:
-        return self._state < _DRAINING and self._read_wanted
-
     def get_write_buffer_size(self) -> int:
         return self._queue.queued_bytes + self._sending_bytes
 
     # -- the end ------------------------------------------------------------------------
-
-    def _fatal_error(self, error: BaseException, message: str) -> None:
-        if not isinstance(error, OSError):
-            self._core.call_exception_handler(
-                {
-                    "message": message,
-                    "exception": error,
-                    "transport": self,
-                    "protocol": self._protocol,
-                }
-            )
-        elif self._core.get_debug():
-            logger.debug("%r: %s", self, message, exc_info=error)
-        self._force_close(error)
 
     def _force_close(self, error: BaseException | None) -> None:
         if self._state >= _CLOSING:
@@ -192,10 +132,6 @@ class StreamBase(Operation):
         if self._send_token:
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._send_token, 0)
         self._lose_connection()
-
-    def _lose_connection(self) -> None:
-        """Has the protocol told soon, as asyncio does, whatever the kernel still holds."""
-        self._core.call_soon(self._connection_lost, context=self._context)
 
     def _connection_lost(self) -> None:
         waiter = self._drained_waiter

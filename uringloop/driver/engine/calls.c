@@ -11,11 +11,8 @@
  *   raised it, taken back. The kernel raises it for the calling thread only, and queues a
  *   blocked signal even where it is ignored.
  *
- *   Datagrams. A request for each (linked, so that they keep their order) takes 2.5 to 4 us;
- *   sendmsg(2) 3.2 us; sendmmsg(2) 2.7 us for 8 and 2.3 us for 64, over UDP on the loopback.
- *   But sendmmsg(2) stops at the first error and tells it only in the next call; an error
- *   that the kernel tells once (ECONNREFUSED, left on a connected socket by an earlier
- *   datagram's ICMP answer) is lost there. So datagrams without a name go one by one.
+ *   Datagrams. A request to the ring for each takes no less time than sendto(2) does; and
+ *   steps.c says what else the kernel does to some.
  *
  *   read(2), write(2) and sendfile(2) heed O_NONBLOCK only, and have no flag of their own; so
  *   that is set around the call where it is not set already. It belongs to the open file:
@@ -35,9 +32,7 @@
 #include <unistd.h>
 
 enum {
-    WRITES_MAX = 16,               /* system calls of one SEND in one try */
-    BATCH = 64,                    /* datagrams of one system call */
-    BATCHES_BYTES_MAX = 1024 * 1024, /* then the others have their share */
+    WRITES_MAX = 16, /* system calls of one SEND in one try */
     SENDFILE_BYTES_MAX = 1024 * 1024,
     SENDFILES_MAX = 4,
 };
@@ -137,81 +132,17 @@ int64_t ul_call_write(struct ul_engine *engine, struct ul_operation *operation) 
 
 /* Datagrams. ---------------------------------------------------------------------------- */
 
-static struct ul_datagram *next_datagram(const struct ul_operation *operation) {
-    return (struct ul_datagram *)(uintptr_t)operation->address + operation->done;
-}
-
-static void describe(const struct ul_datagram *datagram, struct msghdr *message,
-                     struct iovec *payload) {
-    struct ul_name *name = (struct ul_name *)(uintptr_t)datagram->name;
-    *payload = (struct iovec){
-        .iov_base = (void *)(uintptr_t)datagram->address,
-        .iov_len = datagram->length,
-    };
-    *message = (struct msghdr){
-        .msg_name = name ? name->bytes : NULL,
-        .msg_namelen = name ? name->length : 0,
-        .msg_iov = payload,
-        .msg_iovlen = 1,
-    };
-}
-
-static void note(struct ul_operation *operation, int64_t result) {
-    next_datagram(operation)->result = result;
-    operation->done++;
-}
-
-/* Errors that say nothing about the datagram. */
-static bool is_no_socket(int error) {
-    return error == EBADF || error == ENOTSOCK;
-}
-
-/* The next datagrams for one system call: one without a name, or those with one. */
-static unsigned describe_batch(const struct ul_operation *operation, struct mmsghdr *messages,
-                               struct iovec *payloads) {
-    const struct ul_datagram *datagrams = next_datagram(operation);
-    uint64_t left = operation->length - operation->done;
-    unsigned count = 0;
-    do {
-        describe(&datagrams[count], &messages[count].msg_hdr, &payloads[count]);
-        count++;
-    } while (count < BATCH && count < left && datagrams[0].name && datagrams[count].name);
-    return count;
-}
-
-/* One system call. The bytes that were sent, or UL_STEP_WAITS, or -errno. */
-static int64_t send_batch(struct ul_engine *engine, struct ul_operation *operation) {
-    struct mmsghdr messages[BATCH];
-    struct iovec payloads[BATCH];
-    unsigned count = describe_batch(operation, messages, payloads);
-    int sent = sendmmsg(operation->fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
-    int64_t bytes = 0;
+int64_t ul_call_sendmsg(struct ul_engine *engine, const struct ul_operation *operation) {
+    const struct ul_name *name = (struct ul_name *)(uintptr_t)operation->argument;
+    ssize_t sent = sendto(operation->fd, (void *)(uintptr_t)operation->address,
+                          operation->length, MSG_DONTWAIT | MSG_NOSIGNAL,
+                          (struct sockaddr *)(name ? name->bytes : NULL),
+                          name ? name->length : 0);
     engine->shared.counters.submissions++;
-    if (sent < 0 && ul_is_not_now(errno))
-        return UL_STEP_WAITS;
-    if (sent < 0 && is_no_socket(errno) && !operation->done)
-        return -errno;
     if (sent < 0)
-        note(operation, -errno);
-    for (int i = 0; i < sent; i++) {
-        bytes += messages[i].msg_len;
-        note(operation, messages[i].msg_len);
-    }
-    engine->shared.counters.bytes_sent += (uint64_t)bytes;
-    return bytes;
-}
-
-int64_t ul_call_sendmsg(struct ul_engine *engine, struct ul_operation *operation) {
-    int64_t bytes = 0;
-    while (operation->done < operation->length) {
-        int64_t result = send_batch(engine, operation);
-        if (result < 0)
-            return result;
-        bytes += result;
-        if (bytes >= BATCHES_BYTES_MAX && operation->done < operation->length)
-            return UL_STEP_PUT_OFF;
-    }
-    return (int64_t)operation->done;
+        return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
+    engine->shared.counters.bytes_sent += (uint64_t)sent;
+    return sent;
 }
 
 /* Files. -------------------------------------------------------------------------------- */

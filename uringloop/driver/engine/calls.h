@@ -19,8 +19,8 @@
 /* SEND with UL_FILE. operation->done counts. */
 int64_t ul_call_write(struct ul_engine *engine, struct ul_operation *operation);
 
-/* SENDMSG. operation->done counts datagrams. */
-int64_t ul_call_sendmsg(struct ul_engine *engine, struct ul_operation *operation);
+/* SENDMSG. Never put off. */
+int64_t ul_call_sendmsg(struct ul_engine *engine, const struct ul_operation *operation);
 
 /* SENDFILE. operation->done counts. */
 int64_t ul_call_sendfile(struct ul_engine *engine, struct ul_operation *operation);

@@ -158,8 +158,6 @@ static inline bool has_a_sensible_length(const struct ul_command *command) {
         return command->length <= UL_SOCKADDR_MAX;
     case UL_OP_RECV:
         return command->length || !(command->flags & UL_ONCE);
-    case UL_OP_SENDMSG:
-        return command->length && command->length <= UL_MESSAGES_MAX;
     default:
         return true;
     }

@@ -79,13 +79,10 @@ enum ul_opcode {
      * event. An end of file is a payload of 0 bytes, again and again.
      * UL_ONCE: one message; final and only event. */
     UL_OP_RECVMSG = 7,
-    /* fd is a socket; address names an array of `length` (1 to UL_MESSAGES_MAX) struct
-     * ul_datagram, sent one after the other in their order. An error of one (EMSGSIZE,
-     * ECONNREFUSED, ...) is noted in its `result`, and the next is sent. A full socket is
-     * waited for. Final and only event: how many were dealt with, counted from the first:
-     * all of them; after a cancel those before it took place, the rest is as it was. Or
-     * -errno where none was dealt with and none can be (EBADF, ENOTSOCK, ECANCELED). At most
-     * one SENDMSG per descriptor at a time. */
+    /* fd is a socket; address and length name one message for it, and argument the
+     * receiver's struct ul_name; 0: the socket is connected. A full socket is waited for.
+     * Final and only event: how many bytes were sent, all of them (of a stream perhaps
+     * fewer), or -errno. At most one SENDMSG per descriptor at a time. */
     UL_OP_SENDMSG = 8,
     /* fd is a stream socket (or, with UL_FILE, a pipe); argument is the descriptor of a
      * file that is sent from the byte offset `address` on, `length` bytes or, where that is
@@ -116,7 +113,6 @@ enum {
     UL_NAME_BYTES = 128,       /* struct sockaddr_storage */
     UL_MESSAGE_HEADER = 144,   /* struct ul_message */
     UL_MESSAGE_BYTES = 262144, /* the longest payload that is received whole */
-    UL_MESSAGES_MAX = 1024,    /* datagrams of one SENDMSG */
 };
 
 /* A socket's address, as accept(2) and sendmsg(2) have it. */
@@ -132,14 +128,6 @@ struct ul_message { /* 144 bytes */
     uint32_t payload_length; /* before it was cut off, where the kernel tells */
     uint32_t flags;          /* MSG_TRUNC: the payload was cut off */
     uint8_t name[128];
-};
-
-/* One datagram of SENDMSG. */
-struct ul_datagram { /* 32 bytes */
-    uint64_t address; /* of the payload */
-    uint64_t length;  /* of the payload, bytes */
-    uint64_t name;    /* where the receiver's struct ul_name is; 0: the socket is connected */
-    int64_t result;   /* set by the engine: bytes sent, or -errno */
 };
 
 /* Flags of an event. */

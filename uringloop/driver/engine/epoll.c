@@ -22,8 +22,14 @@
  * tried again by the clock: after a quarter of a millisecond, then half, up to 32 ms while
  * nothing moves. (asyncio asks such a socket without end.)
  *
- * Refused: edge-triggered reports (each must be used up to EAGAIN: one more system call for
- * each message, and a flooder holds the turn) and EPOLLONESHOT (epoll_ctl for each message).
+ * An error queue that nobody reads (IP_RECVERR, SO_TIMESTAMPING) is reported as EPOLLERR
+ * without end, and no receive takes anything from it. After such a report the registration
+ * becomes edge-triggered, and tells what changes; with the first report that is of use it
+ * becomes level-triggered again. (asyncio asks such a socket without end, too.)
+ *
+ * Refused: edge-triggered reports as a rule (each must be used up to EAGAIN: one more system
+ * call for each message, and a flooder holds the turn) and EPOLLONESHOT (epoll_ctl for each
+ * message).
  */
 #include "epoll.h"
 #include <errno.h>
@@ -52,9 +58,6 @@ enum phase {
 
 static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
                         int64_t result) {
-    bool is_partial = operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done;
-    if (is_partial) /* cancelled, or closed too early: those that were dealt with count */
-        result = (int64_t)operation->done;
     ul_finish(engine, operation, result, ul_epoll_address(operation, result));
 }
 
@@ -159,6 +162,8 @@ static void settle(struct ul_engine *engine, int fd, struct ul_descriptor *descr
     uint32_t interest = 0;
     for (struct ul_operation *waiter = descriptor->first; waiter; waiter = waiter->next)
         interest |= ul_epoll_interest(waiter);
+    if (interest && descriptor->misleads)
+        interest |= EPOLLET;
     if (interest == descriptor->interest || !descriptor->interest)
         return;
     descriptor->interest = interest;
@@ -312,11 +317,14 @@ static bool serve_report(struct ul_engine *engine, const struct epoll_event *rep
         return true;
     }
     bool is_served = true;
+    uint32_t events_before = engine->shared.event_count;
     struct ul_operation *next;
     for (struct ul_operation *waiter = descriptor->first; waiter; waiter = next) {
         next = waiter->next;
         is_served &= resume(engine, descriptor, waiter, report->events);
     }
+    descriptor->misleads = report->events == EPOLLERR && is_served &&
+                           engine->shared.event_count == events_before;
     settle(engine, (int)(uint32_t)report->data.u64, descriptor);
     return is_served;
 }

@@ -43,6 +43,7 @@ struct ul_descriptor {
     struct ul_operation *first; /* those that wait; in order of arrival */
     uint32_t interest;          /* as the kernel has it; 0: not registered */
     uint32_t generation;        /* of the registration; its reports carry it */
+    bool misleads;              /* its last report was untrue: it is to tell changes only */
 };
 
 struct ul_readiness {

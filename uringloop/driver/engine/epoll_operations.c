@@ -188,7 +188,7 @@ static int64_t send_all(struct ul_engine *engine, struct ul_operation *operation
 /* A Unix datagram socket whose receiver has a full queue answers EAGAIN. poll(2) knows that
  * queue only if the socket is connected to that receiver (unix_dgram_poll); else it says that
  * the socket is writable, for ever. Then the clock decides when to try again. */
-static int64_t send_messages(struct ul_engine *engine, struct ul_operation *operation) {
+static int64_t send_message(struct ul_engine *engine, struct ul_operation *operation) {
     int64_t result = ul_call_sendmsg(engine, operation);
     if (result != UL_STEP_WAITS)
         return result;
@@ -201,7 +201,7 @@ static int64_t send_messages(struct ul_engine *engine, struct ul_operation *oper
 static int64_t send_step(struct ul_engine *engine, struct ul_operation *operation) {
     int64_t result;
     if (operation->opcode == UL_OP_SENDMSG)
-        result = send_messages(engine, operation);
+        result = send_message(engine, operation);
     else if (operation->opcode == UL_OP_SENDFILE)
         result = ul_call_sendfile(engine, operation);
     else if (operation->flags & UL_FILE)
@@ -272,9 +272,8 @@ uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) 
  * succeeds saves the two of a registration made and undone, and a turn. One that goes on
  * (a transport's) waits but once for all its pieces, and begins before there is anything. A
  * single one (sock_recv in an echo) mostly comes after data: the others of a turn take their
- * time, in which the peer has answered. Measured at the moment of taking: data was there for
- * 99 % of them with 10 connections and with 100, for 15 % with one. Not so for files: a FIFO
- * that no writer has opened yet would read as ended. */
+ * time, in which the peer has answered; with one connection alone it mostly comes before. Not
+ * so for files: a FIFO that no writer has opened yet would read as ended. */
 static bool is_tried(const struct ul_operation *operation) {
     return operation->flags & UL_ONCE && !(operation->flags & UL_FILE);
 }

@@ -20,8 +20,8 @@ struct ul_operation {
     uint64_t token; /* of the operation in this slot; meaningless while opcode is 0 */
     uint64_t address;
     uint64_t length;   /* bytes, or iovecs */
-    uint64_t argument; /* POLL: the mask; CONNECT: the backend's own */
-    uint64_t done;     /* SEND, SENDFILE: bytes sent so far; SENDMSG: datagrams dealt with */
+    uint64_t argument; /* the command's; CONNECT: the backend's own */
+    uint64_t done;     /* SEND, SENDFILE: bytes sent so far */
     int32_t fd;
     uint32_t flags;  /* of the command */
     uint8_t opcode;  /* 0: the slot is free */

@@ -1,7 +1,7 @@
 /* steps.c - operations that the loop's thread carries out itself, when they are ready.
  *
  * A request of the kernel does most of the work of uring.c. Not so here: what is no socket,
- * receives without a buffer ring, single messages, datagrams to send, and files. calls.c has
+ * receives without a buffer ring, single messages, and files. calls.c has
  * the system calls and the reasons. Writes are tried at once; reads are polled for first, as
  * mostly nothing is there when somebody asks.
  *
@@ -222,11 +222,16 @@ void ul_step_resting(struct ul_uring *uring) {
     }
 }
 
+/* Whether it has ended. */
 static bool retry(struct ul_uring *uring, struct ul_operation *operation) {
-    uint64_t before = operation->done;
+    int64_t result;
     ul_list_remove(operation);
-    try_when_ready(uring, operation, false);
-    return operation->done != before;
+    result = try(uring, operation);
+    if (result == UL_STEP_WAITS)
+        misled(uring, operation);
+    else
+        end(uring, operation, result);
+    return result != UL_STEP_WAITS;
 }
 
 void ul_step_retried(struct ul_uring *uring) {

@@ -58,14 +58,12 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 
 /* The life of an operation. ------------------------------------------------------------- */
 
-/* A SENDMSG that ends early has dealt with some; a failed SEND may have sent some. */
+/* A failed SEND may have sent some. */
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
     ul_list_remove(operation);
     if (operation->opcode == UL_OP_CONNECT)
         ul_request_release_address(uring, operation);
-    if (operation->opcode == UL_OP_SENDMSG && result < 0 && operation->done)
-        result = (int64_t)operation->done;
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         address = operation->done;
     ul_finish(uring->engine, operation, result, address);
