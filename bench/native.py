@@ -37,6 +37,7 @@ PROGRAMS = {
     program.name: program
     for program in (
         Program("load", ("load.c", "endpoint.c", "histogram.c"), ("m",)),
+        Program("churn", ("churn.c", "endpoint.c", "histogram.c"), ("m",)),
         Program("echo_epoll", ("echo_epoll.c", "endpoint.c")),
         Program("echo_uring", ("echo_uring.c", "endpoint.c"), ("uring",)),
     )

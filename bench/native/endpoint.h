@@ -1,4 +1,4 @@
-/* What the benchmark's three C programs share: giving up, dying with the parent,
+/* What the benchmark's C programs share: giving up, dying with the parent,
  * addresses, time. Not a library: each function ends the process on failure,
  * because a benchmark without its server or its load has nothing left to do. */
 #ifndef BENCH_ENDPOINT_H
