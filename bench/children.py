@@ -136,12 +136,16 @@ class Child:
         self._stderr.close()
 
     def read_answer(self, limit_s: float = READY_LIMIT_S) -> Answer:
+        """The child's next line, read as JSON; BenchError as in read_line()."""
+        return cast(Answer, json.loads(self.read_line(limit_s)))
+
+    def read_line(self, limit_s: float = READY_LIMIT_S) -> bytes:
         """The child's next line. BenchError if it ends or says nothing within `limit_s`."""
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._unread:
             self._unread += self._read_some(deadline - time.monotonic(), limit_s)
         line, _, self._unread = self._unread.partition(b"\n")
-        return cast(Answer, json.loads(line))
+        return line
 
     def _read_some(self, left_s: float, limit_s: float) -> bytes:
         assert self._process.stdout is not None

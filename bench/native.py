@@ -41,6 +41,7 @@ PROGRAMS = {
     for program in (
         Program("load", (*LOAD_SOURCES, "channel_plain.c"), ("m",)),
         Program("load_tls", (*LOAD_SOURCES, "channel_tls.c"), ("m", "ssl", "crypto"), "libssl-dev"),
+        Program("churn", ("churn.c", "endpoint.c", "histogram.c"), ("m",)),
         Program("echo_epoll", ("echo_epoll.c", "endpoint.c")),
         Program("echo_uring", ("echo_uring.c", "endpoint.c"), ("uring",), "liburing-dev"),
     )
