@@ -161,7 +161,8 @@ class Child:
 
 
 def _name_of(command: Sequence[str]) -> str:
-    return command[2] if command[1:2] == ["-m"] else Path(command[0]).name
+    """The module, or the program without the hash that native.py puts behind its name."""
+    return command[2] if command[1:2] == ["-m"] else Path(command[0]).name.partition("-")[0]
 
 
 def _environment() -> dict[str, str]:

@@ -89,6 +89,12 @@ class BufferedEchoProtocol(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
 
+async def keep_serving(server: asyncio.AbstractServer) -> None:
+    """Holds the server for ever. Its serve_forever() would start it again, and rloop 0.5, when
+    started twice, refuses connections."""
+    await asyncio.get_running_loop().create_future()
+
+
 def server_of(protocol_factory: Callable[[], asyncio.BaseProtocol]) -> Serve:
     async def serve(listener: socket.socket, tls: Tls) -> None:
         loop = asyncio.get_running_loop()
@@ -96,7 +102,7 @@ def server_of(protocol_factory: Callable[[], asyncio.BaseProtocol]) -> Serve:
         if listener.family == socket.AF_UNIX:
             create = loop.create_unix_server
         server = await create(protocol_factory, sock=listener, ssl=tls, backlog=BACKLOG)
-        await server.serve_forever()
+        await keep_serving(server)
 
     return serve
 
@@ -113,7 +119,7 @@ async def serve_streams(listener: socket.socket, tls: Tls) -> None:
     if listener.family == socket.AF_UNIX:
         start = asyncio.start_unix_server
     server = await start(_echo_stream, sock=listener, ssl=tls, limit=READ_BYTES, backlog=BACKLOG)
-    await server.serve_forever()
+    await keep_serving(server)
 
 
 async def _echo_sock(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
