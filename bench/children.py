@@ -136,8 +136,12 @@ class Child:
         self._stderr.close()
 
     def read_answer(self, limit_s: float = READY_LIMIT_S) -> Answer:
-        """The child's next line, read as JSON; BenchError as in read_line()."""
-        return cast(Answer, json.loads(self.read_line(limit_s)))
+        """The child's next line, read as JSON; BenchError if it is none, and as in read_line()."""
+        line = self.read_line(limit_s)
+        try:
+            return cast(Answer, json.loads(line))
+        except ValueError as error:
+            raise BenchError(f"{self.name} said what is no answer: {line!r}") from error
 
     def read_line(self, limit_s: float = READY_LIMIT_S) -> bytes:
         """The child's next line. BenchError if it ends or says nothing within `limit_s`."""
@@ -154,10 +158,17 @@ class Child:
             raise BenchError(f"{self.name} did not answer within {limit_s:g} s")
         data = os.read(stdout_fd, READ_BYTES)
         if not data:
-            status = self._process.wait(STOP_LIMIT_S)
+            status = self._exit_status()
             words = f": {self.last_words()}" if self.last_words() else ""
             raise BenchError(f"{self.name} ended without an answer, exit status {status}{words}")
         return data
+
+    def _exit_status(self) -> int:
+        """Of a child that has closed its stdout, and so is about to end."""
+        try:
+            return self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"{self.name} closed its output and did not end") from error
 
 
 def _name_of(command: Sequence[str]) -> str:

@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", action="append", default=[], metavar="TEXT", help="in the title; may be repeated")
     add("--loops", type=options.names, help="by name; default: as the extent has them")
     add("--rounds", type=options.positive, help="at most; default 3, with --full 5")
-    add("--seconds", type=options.positive_seconds, help="measured in each round")
+    add("--seconds", type=options.positive_seconds, help="measured in each round of an echo")
     add("--minutes", type=options.positive_seconds, help="time limit; default 0.9, full 28")
     add("--baseline", default="uvloop", help="the loop that ratios refer to")
     add("--list", action="store_true", help="print the titles of the scenarios, and end")
