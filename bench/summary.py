@@ -50,6 +50,7 @@ def _summary_of(samples: Sequence[Sample], baseline: Sequence[Sample] | None) ->
     summary["extra"] = {
         name: asdict(Spread.of([sample.extra[name] for sample in samples]))
         for name in samples[0].extra
+        if all(name in sample.extra for sample in samples)
     }
     if baseline:
         summary["cpu_ratio"] = asdict(Spread.of(_ratios(samples, baseline)))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from bench.children import Child, Cores, python_command
 from bench.echo import server_command
 from bench.errors import MissingError
-from bench.load import Address, LoadPlan, LoadResult, run_load
+from bench.load import Address, LoadPlan, run_load
 from bench.loops import NATIVE_SERVERS
 from bench.scenario import Sample, Scenario
 from bench.scenarios.idle_clients import SIGNAL
@@ -54,8 +54,8 @@ class IdleConnections:
                 before = memory_of(server.pid)
                 with opened(clients):
                     after = memory_of(server.pid)
-                    result = run_load(address, self._plan, server.pid, cores.load)
-        return sample_of(result, memory_figures(before, after, self._idle))
+                    sample = run_load(address, self._plan, server.pid, cores.load)
+        return replace(sample, extra=memory_figures(before, after, self._idle))
 
     @contextmanager
     def _clients(self, address: Address, cores: Cores) -> Iterator[Child]:
@@ -108,18 +108,6 @@ def memory_figures(before: Memory, after: Memory, connections: int) -> dict[str,
     if after.locked:
         figures["KiB locked"] = after.locked
     return figures
-
-
-def sample_of(result: LoadResult, extra: dict[str, float]) -> Sample:
-    return Sample(
-        operations=result.messages,
-        seconds=result.seconds,
-        measured_cpu_s=result.measured_cpu_s,
-        p50_us=result.p50_us,
-        p99_us=result.p99_us,
-        p99_9_us=result.p99_9_us,
-        extra=extra,
-    )
 
 
 def scenarios(extent: str) -> list[Scenario]:

@@ -197,3 +197,10 @@ def test_the_projects_own_readmes_have_the_markers(readme: str) -> None:
 
 def test_the_cells_of_the_top_readme_are_in_the_full_matrix() -> None:
     assert set(report.CHOSEN) <= {scenario.title for scenario in matrix.scenarios("full")}
+
+
+def test_the_command_installs_the_peers_that_the_matrix_compares() -> None:
+    (line,) = [
+        line for line in (ROOT / "bench" / "run").read_text().splitlines() if line[:6] == "peers="
+    ]
+    assert set(line.partition("=")[2].strip("'").split()) == {"uvloop", *matrix.PEERS}

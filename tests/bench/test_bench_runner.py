@@ -65,7 +65,9 @@ def test_ratios_are_taken_within_each_round() -> None:
 
 
 def test_other_figures_of_a_scenario_are_summed_up_by_their_names() -> None:
+    """One that a round has not is left out."""
     samples = [Sample(1, 1.0, 1.0, extra={"KiB": value}) for value in (3.0, 1.0, 2.0)]
+    samples[0].extra["of the first round"] = 1.0
     summary = summarise({"mine": samples}, baseline="mine")["mine"]
     assert summary["extra"] == {"KiB": {"median": 2.0, "min": 1.0, "max": 3.0}}
     assert "p50_us" not in summary
