@@ -9,7 +9,7 @@ from bench.environment import one_line
 from bench.errors import MissingError
 
 WIDTH_INCHES = 10.0
-BAR_INCHES = 0.12
+BAR_INCHES = 0.09
 GAP_BARS = 1.5  # between two cells
 EDGE_INCHES = 1.2
 SHOWN_MAX = 3.0  # a longer bar is cut, and its value written at its end
@@ -58,7 +58,7 @@ def _draw_loop(
     widths = [min(ratio, SHOWN_MAX) for _, ratio in ratios]
     bars = axes.barh(places, widths, 1 / (loops + GAP_BARS), align="edge", label=name)
     words = [f"{ratio:.2f}" for _, ratio in ratios]
-    axes.bar_label(bars, words, fontsize=6, padding=2)
+    axes.bar_label(bars, words, fontsize=5, padding=2)
 
 
 def _label(
@@ -67,7 +67,7 @@ def _label(
     middle = len(names) / (len(names) + GAP_BARS) / 2
     titles = [cell["title"] for cell in cells]
     axes.set_yticks([number + middle for number in range(len(cells))], titles, fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(cells), -middle / 4)
     axes.set_xlim(0, SHOWN_MAX * 1.08)
     axes.axvline(1.0, color="black", linewidth=0.6, zorder=0)
     axes.set_xlabel(f"CPU time of an operation, {cells[0]['baseline']} = 1; less is better")

@@ -119,6 +119,14 @@ class Child:
             self._process.stdout.close()
             self._show_stderr()
 
+    def ends_within(self, limit_s: float) -> bool:
+        """Waits for the child to end by itself."""
+        try:
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def last_words(self) -> str:
         """The last line that the child has said on stderr so far, or nothing."""
         lines = self._said_on_stderr().split("\n")
@@ -165,10 +173,9 @@ class Child:
 
     def _exit_status(self) -> int:
         """Of a child that has closed its stdout, and so is about to end."""
-        try:
-            return self._process.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"{self.name} closed its output and did not end") from error
+        if not self.ends_within(STOP_LIMIT_S):
+            raise BenchError(f"{self.name} closed its output and did not end")
+        return self._process.wait()
 
 
 def _name_of(command: Sequence[str]) -> str:

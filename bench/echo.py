@@ -46,6 +46,7 @@ NATIVE_MODES = ("protocol", "buffered", "streams", "sock")
 NATIVE_FAMILIES = ("tcp", "unix")
 # Of a process beside its connections: standard streams, modules, rings.
 DESCRIPTORS_BESIDE = 100
+CRASH_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def server_command(name: str, mode: str, address: Sequence[str]) -> list[str]:
 
 
 def _with_words_of(server: Child, reason: str) -> str:
+    """The load may have noticed a crash before the server has said why."""
+    server.ends_within(CRASH_LIMIT_S)
     words = server.last_words()
     return f"{reason}; the server: {words}" if words else reason
 
