@@ -19,11 +19,10 @@ from bench.bodies import BODIES, make_and_close
 from bench.children import Answer, die_with_parent, say
 from bench.errors import MissingError
 from bench.scenarios.clocks import Stopwatch
+from bench.scenarios.lacking import LACKING, missing
 
 LOOP_CREATION = "loop made and closed"
 LOOPS_IN_A_ROW = 20
-# What a loop raises, that does not know a call.
-LACKING = (NotImplementedError, AttributeError)
 
 
 def repeat(do: Callable[[], int], seconds: float) -> int:
@@ -69,7 +68,7 @@ def measure_body(name: str, body_name: str, warmup_s: float, seconds: float) -> 
         answer = measured(do, warmup_s, seconds)
         loop.run_until_complete(loop.shutdown_default_executor())
     except LACKING as error:
-        raise MissingError(f"{name}: {type(error).__name__}: {error}") from error
+        raise missing(name, error) from error
     finally:
         loop.close()
     return answer
