@@ -35,7 +35,7 @@ def write_chart(report: dict[str, Any], file: Path) -> None:
     height = EDGE_INCHES + len(cells) * (len(names) + GAP_BARS) * BAR_INCHES
     figure, axes = pyplot.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")
     for number, name in enumerate(names):
-        _draw_loop(axes, cells, name, number / (len(names) + GAP_BARS), len(names))
+        _draw_loop(axes, cells, name, number, len(names))
     _label(axes, cells, names, report)
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
     pyplot.close(figure)
@@ -50,13 +50,13 @@ def ratios_of(cells: list[dict[str, Any]], name: str) -> list[tuple[int, float]]
     ]
 
 
-def _draw_loop(
-    axes: Any, cells: list[dict[str, Any]], name: str, offset: float, loops: int
-) -> None:
+def _draw_loop(axes: Any, cells: list[dict[str, Any]], name: str, number: int, loops: int) -> None:
     ratios = ratios_of(cells, name)
-    places = [number + offset for number, _ in ratios]
+    thickness = 1 / (loops + GAP_BARS)
+    places = [cell + number * thickness for cell, _ in ratios]
     widths = [min(ratio, SHOWN_MAX) for _, ratio in ratios]
-    bars = axes.barh(places, widths, 1 / (loops + GAP_BARS), align="edge", label=name)
+    colour = f"C{number}"  # by its place, also where it has no bar
+    bars = axes.barh(places, widths, thickness, align="edge", label=name, color=colour)
     words = [f"{ratio:.2f}" for _, ratio in ratios]
     axes.bar_label(bars, words, fontsize=5, padding=2)
 

@@ -36,7 +36,17 @@ CHOSEN = (
     "echo protocol, TLS, 1 KiB, 10 connections",
     "echo protocol, TLS, 100 KiB, 10 connections",
     "echo UDP, 1 KiB, 10 connections",
+    "connect, 64 B echo, close, protocol, 10 at once",
+    "HTTP hello, uvicorn with httptools, 50 connections",
+    "HTTP hello, aiohttp, 50 connections",
+    "10000 idle connections, 10 busy, echo protocol",
+    "call_soon chain",
+    "call_later and cancel",
+    "sleep(0)",
+    "gather of 100",
+    "subprocess spawn",
 )
+CHOSEN_EXTRAS = ("KiB per connection",)
 
 
 def with_figures(readme: str, figures: str) -> str:
@@ -51,7 +61,7 @@ def with_figures(readme: str, figures: str) -> str:
 def chosen_figures(report: dict[str, Any]) -> str:
     """For the top README: a row for each chosen cell, a column for each loop."""
     note = f"In parentheses: the ratio to {report['settings']['baseline']}, taken round by round."
-    table = tables.markdown(*tables.cells_table(report, CHOSEN))
+    table = tables.markdown(*tables.cells_table(report, CHOSEN, CHOSEN_EXTRAS))
     return f"{tables.introduction_markdown(report)}\n\n{table}\n\n{note}"
 
 

@@ -43,7 +43,7 @@ def scenario_table(scenario: dict[str, Any]) -> tuple[Row, list[Row]]:
     header = [
         *("loop", f"CPU µs/{operation}", "min - max"),
         *([ratio, "min - max"] if has_ratio else []),
-        f"{operation}s/s",
+        f"{plural(operation)}/s",
         *(heading for heading, _ in latencies),
         *("busy", *extras),
     ]
@@ -54,6 +54,10 @@ def scenario_table(scenario: dict[str, Any]) -> tuple[Row, list[Row]]:
     for word in ("failed", "missing"):
         rows += [[name, word, *[""] * (len(header) - 2)] for name in scenario[word]]
     return header, rows
+
+
+def plural(operation: str) -> str:
+    return f"{operation}es" if operation.endswith("s") else f"{operation}s"
 
 
 def _row(
@@ -143,21 +147,37 @@ def report_markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def cells_table(report: dict[str, Any], titles: Sequence[str]) -> tuple[Row, list[Row]]:
+def cells_table(
+    report: dict[str, Any], titles: Sequence[str], extras: Sequence[str]
+) -> tuple[Row, list[Row]]:
     """The scenarios with these titles as rows, the loops as columns: CPU time of an operation,
-    and in parentheses its ratio to the baseline's."""
+    and in parentheses its ratio to the baseline's. Those of their other figures that are
+    named have rows of their own."""
     names = [loop["name"] for loop in report["loops"]]
-    rows = [
-        [scenario["title"], *(_cell(scenario, name) for name in names)]
-        for scenario in report["scenarios"]
-        if scenario["title"] in titles
-    ]
+    rows: list[Row] = []
+    for scenario in report["scenarios"]:
+        if scenario["title"] in titles:
+            rows.append([scenario["title"], *(_cell(scenario, name) for name in names)])
+            rows += [_extra_row(scenario, each, names) for each in extras_of(scenario, extras)]
     return ["CPU µs per operation", *names], rows
 
 
+def extras_of(scenario: dict[str, Any], wanted: Sequence[str]) -> list[str]:
+    """Those that some loop has."""
+    summaries = scenario["loops"].values()
+    return [each for each in wanted if any(each in summary["extra"] for summary in summaries)]
+
+
+def _extra_row(scenario: dict[str, Any], extra: str, names: Sequence[str]) -> Row:
+    summaries = (scenario["loops"].get(name, {"extra": {}}) for name in names)
+    figures = [_median(summary["extra"].get(extra), ".4g") for summary in summaries]
+    return [f"{scenario['title']}: {extra}", *figures]
+
+
 def _cell(scenario: dict[str, Any], name: str) -> str:
-    if name in scenario["failed"]:
-        return "failed"
+    for word in ("failed", "missing"):
+        if name in scenario[word]:
+            return word
     summary = scenario["loops"].get(name)
     if summary is None:
         return ""

@@ -167,3 +167,23 @@ def test_every_row_of_a_table_has_all_columns() -> None:
     header, rows = tables.scenario_table(report["scenarios"][0])
     assert [len(row) for row in rows] == [len(header)] * 2
     assert rows[1][:2] == [LOOPS[1], "failed"]
+
+
+def test_cells_of_a_loop_are_a_column_and_named_extras_a_row() -> None:
+    def sample_of(loop: str, number: int) -> Sample:
+        if loop == LOOPS[1]:
+            raise BenchError("crashed")
+        return Sample(1000, 1.0, 0.004, extra={"KiB": 1.5, "of no interest": 2.0})
+
+    report, _ = run(MadeUp("a", sample_of), MadeUp("b", lambda *_: sample_with(2.0)))
+    header, rows = tables.cells_table(report, ["a", "b"], ["KiB"])
+    assert header == ["CPU µs per operation", *LOOPS]
+    assert rows == [
+        ["a", "4.00 (1.00)", "failed"],
+        ["a: KiB", "1.5", ""],
+        ["b", "2.00 (1.00)", "2.00 (1.00)"],
+    ]
+
+
+def test_operations_have_their_plural() -> None:
+    assert [tables.plural(word) for word in ("message", "process")] == ["messages", "processes"]
