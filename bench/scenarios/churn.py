@@ -29,7 +29,7 @@ class ChurnPlan:
     at_once: int = 10
     size_bytes: int = 64
     warmup_s: float = 0.1
-    duration_s: float = 0.3
+    duration_s: float = 0.5
 
 
 def run_churn(address: Address, plan: ChurnPlan, measured_pid: int, core: int | None) -> Sample:
@@ -86,8 +86,7 @@ class Churn:
 
 
 def scenarios(extent: str) -> list[Scenario]:
-    """Protocols and streams for a second, or protocols for a third of one."""
+    """Protocols and streams for half a second, or protocols for less."""
     if extent == "quick":
-        return [Churn("protocol", ChurnPlan())]
-    plan = ChurnPlan(warmup_s=0.2, duration_s=1.0)
-    return [Churn(mode, plan) for mode in ("protocol", "streams")]
+        return [Churn("protocol", ChurnPlan(warmup_s=0.05, duration_s=0.2))]
+    return [Churn(mode, ChurnPlan()) for mode in ("protocol", "streams")]

@@ -15,7 +15,7 @@ from bench.scenarios.repeat import LOOP_CREATION
 
 # What a call may need beyond warm-up and measuring: the interpreter, and the last call.
 SLACK_S = 20.0
-QUICK_BODIES = ("call_soon chain", "call_later and cancel", "sleep(0)", "subprocess spawn")
+QUICK_BODIES = ("call_soon chain", "sleep(0)", "subprocess spawn")
 
 
 class Machinery:
@@ -43,8 +43,8 @@ class Machinery:
 
 
 def scenarios(extent: str) -> list[Scenario]:
-    """All bodies for half a second each, or a few for a tenth."""
+    """All bodies for a fifth of a second each, or a few for less."""
     if extent == "quick":
-        return [Machinery(name, BODIES[name].operation, 0.02, 0.1) for name in QUICK_BODIES]
-    every = [Machinery(name, body.operation, 0.1, 0.5) for name, body in BODIES.items()]
-    return [*every, Machinery(LOOP_CREATION, "loop", 0.1, 0.5)]
+        return [Machinery(name, BODIES[name].operation, 0.02, 0.06) for name in QUICK_BODIES]
+    every = [Machinery(name, body.operation, 0.05, 0.2) for name, body in BODIES.items()]
+    return [*every, Machinery(LOOP_CREATION, "loop", 0.05, 0.2)]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,6 +26,7 @@ SCRIPT = Path(__file__).with_name("wrk.lua")
 # What wrk may need beyond its seconds: connecting, and its own time-out of 2 s.
 SLACK_S = 15.0
 REQUEST_LIMIT_S = 10.0
+WARMUP_LIMIT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class HttpPlan:
 
     body: bytes  # that each answer must have
     connections: int = 50
-    warmup_requests: int = 200
+    warmup_requests: int = 200  # or fewer, where they take longer than WARMUP_LIMIT_S
     duration_s: int = 1
 
 
@@ -100,12 +103,20 @@ def warm_up(address: Address, plan: HttpPlan) -> int:
             socket.create_connection((host, port), REQUEST_LIMIT_S) as sock,
             sock.makefile("rb") as stream,
         ):
-            lengths = {_request(sock, stream, plan.body) for _ in range(plan.warmup_requests)}
+            lengths = set(_lengths(sock, stream, plan))
     except OSError as error:
         raise BenchError(f"the server did not answer: {error}") from error
     if len(lengths) != 1:
         raise BenchError(f"the same answer had different lengths: {sorted(lengths)}")
     return lengths.pop()
+
+
+def _lengths(sock: socket.socket, stream: BinaryIO, plan: HttpPlan) -> Iterator[int]:
+    deadline = time.monotonic() + WARMUP_LIMIT_S
+    for _ in range(plan.warmup_requests):
+        yield _request(sock, stream, plan.body)
+        if time.monotonic() > deadline:
+            return
 
 
 def _request(sock: socket.socket, stream: BinaryIO, body: bytes) -> int:

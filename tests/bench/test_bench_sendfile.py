@@ -38,11 +38,11 @@ def test_files_are_counted_and_timed(loop_name: str, size_bytes: int) -> None:
     assert 0 < sample.p50_us / 1e6 * sample.operations <= 2 * sample.seconds
 
 
-def test_the_sizes_are_tables_and_the_large_one_is_for_the_full_matrix() -> None:
+def test_the_sizes_are_tables_and_the_large_ones_are_for_the_full_matrix() -> None:
     titles = ["sendfile, TCP, 64 KiB", "sendfile, TCP, 1 MiB", "sendfile, TCP, 1024 MiB"]
     full = sendfile.scenarios("full")
     assert [each.title for each in full] == titles
-    assert [each.title for each in sendfile.scenarios("quick")] == titles[:2]
+    assert [each.title for each in sendfile.scenarios("quick")] == titles[:1]
     assert not any(full[0].runs_on(name) for name in NATIVE_SERVERS)
 
 
