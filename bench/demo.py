@@ -27,10 +27,11 @@ if not __package__:  # run as a file: let `import bench` find the package around
 
 from bench import native, tables
 from bench.children import Child, Cores, choose_cores, python_command
-from bench.echo import positive, print_progress
 from bench.environment import describe_environment, one_line
 from bench.errors import BenchError, MissingError
-from bench.load import Address, LoadPlan, LoadResult, run_load
+from bench.load import Address, LoadPlan, run_load
+from bench.options import parser_of, positive, print_progress
+from bench.scenario import Sample
 
 ANY_PORT = ["tcp", "127.0.0.1", "0"]
 HEADER = (
@@ -51,7 +52,7 @@ class Contestant:
 
     name: str
     facts: dict[str, str] = field(default_factory=dict)
-    results: list[LoadResult] = field(default_factory=list)
+    results: list[Sample] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -95,7 +96,7 @@ def row(contestant: Contestant, plan: LoadPlan) -> list[str]:
         f"{median(result.p50_us for result in contestant.results):.0f}",
         f"{median(result.p99_us for result in contestant.results):.0f}",
         f"{rate_per_s * plan.size_bytes / 1e6:.1f}",
-        f"{median(result.cpu_us_per_message for result in contestant.results):.1f}",
+        f"{median(result.cpu_us_per_operation for result in contestant.results):.1f}",
         f"{median(result.busy for result in contestant.results):.0%}",
     ]
 
@@ -118,13 +119,7 @@ def demo_text(contestants: Sequence[Contestant], plan: LoadPlan, rounds: int) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    summary, _, rest = (__doc__ or "").partition("\n")
-    options = argparse.ArgumentParser(
-        "bench.demo",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    options = parser_of("bench.demo", __doc__)
     add = options.add_argument
     add("--loops", default="uringloop-auto,asyncio", help="default uringloop-auto,asyncio")
     add("--connections", type=positive, default=50)

@@ -1,15 +1,13 @@
-"""Echo benchmark over any number of event loops, interleaved in one run.
+"""Echo servers under a load: the echo part of the matrix, and a command for any cells of it.
 
     python -m bench.echo --loops uringloop,uvloop,asyncio --modes protocol,streams
-    python -m bench.echo --loops uringloop,uvloop,c-io_uring --connections 10,100 --json FILE
+    python -m bench.echo --families tls --sizes 1024,102400 --connections 10 --json FILE
 
 Server and load are processes of their own, on a core each where there are two. The
 figure that counts is the server's CPU time per message: rate and latency on a loopback
-also measure the load. Rounds go A B C A B C, each with a fresh server, so that slow
-spells of the machine and luck in memory layout fall on all loops alike. The bytes are
-compared in every run unless --no-verify is given.
+also measure the load. The bytes are compared in every run unless --no-verify is given.
 
-Exit status: 0 done, 1 nothing to measure or a server failed, 130 interrupted.
+Exit status: 0 done, 1 nothing to measure or a loop failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,252 +15,233 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import resource
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # run as a file: let `import bench` find the package around it
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import loops, native, tables
+from bench import loops, options, runner, tables
+from bench.certificate import write_certificate
 from bench.children import Child, Cores, choose_cores, python_command
-from bench.environment import describe_environment
 from bench.errors import BenchError, MissingError
-from bench.load import LoadPlan, LoadResult, run_load
-from bench.server import MODES
-from bench.summary import summarise
+from bench.load import Address, LoadPlan, run_load
+from bench.probe import native_command
+from bench.scenario import Sample, Scenario
+from bench.server import MODES, PIECE_BYTES, WITHOUT_TLS
 
-FORMAT = 1
 DEFAULT_LOOPS = "uringloop,uringloop-epoll,uvloop,asyncio"
-FAMILIES = ("tcp", "unix")
+FAMILIES = ("tcp", "unix", "tls")
+FAMILY_WORDS = {"tcp": "TCP", "unix": "Unix", "tls": "TLS", "udp": "UDP"}
 
-# Has a family of its own, whatever --families says; the C servers have none.
+# Has a family of its own, whatever --families says.
 DATAGRAM = "datagram"
-
-Progress = Callable[[str], None]
+TWO_WRITES = "two-writes"
+# The C servers send back what they have received, as it is.
+NATIVE_MODES = ("protocol", "buffered", "streams", "sock")
+NATIVE_FAMILIES = ("tcp", "unix")
+# Of a process beside its connections: standard streams, modules, rings.
+DESCRIPTORS_BESIDE = 100
+CRASH_LIMIT_S = 1.0
 
 
 @dataclass(frozen=True)
-class Case:
-    """One table: what is served, and under which load."""
+class EchoScenario:
+    """One cell: what is served, and under which load."""
 
     mode: str
     family: str
-    plan: LoadPlan
+    size_bytes: int = 1024
+    connections: int = 10
+    pipeline: int = 1
+    seconds: float = 0.4
+    warmup_s: float = 0.1
+    verify: bool = True
+    operation: str = "message"
 
+    @property
+    def title(self) -> str:
+        connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
+        pipeline = f", pipeline {self.pipeline}" if self.pipeline > 1 else ""
+        served = FAMILY_WORDS[self.family]
+        if self.family != "udp":
+            served = f"{self.mode}, {served}"
+        return f"echo {served}, {tables.size(self.size_bytes)}, {connections}{pipeline}"
 
-@dataclass(frozen=True)
-class Settings:
-    """What holds for the whole run."""
+    @property
+    def plan(self) -> LoadPlan:
+        return LoadPlan(
+            connections=self.connections,
+            size_bytes=self.size_bytes,
+            pipeline=self.pipeline,
+            warmup_s=self.warmup_s,
+            duration_s=self.seconds,
+            verify=self.verify,
+            is_tls=self.family == "tls",
+        )
 
-    rounds: int
-    seconds: float
-    baseline: str
-    server_core: int | None
-    load_core: int | None
+    def runs_on(self, loop: str) -> bool:
+        return loop not in loops.NATIVE_SERVERS or (
+            self.mode in NATIVE_MODES and self.family in NATIVE_FAMILIES
+        )
+
+    def run_round(self, loop: str, cores: Cores) -> Sample:
+        """A fresh server, the load on it, and the server's end."""
+        _need_descriptors(self.connections + DESCRIPTORS_BESIDE)
+        with tempfile.TemporaryDirectory(prefix="echo-") as directory:
+            address = self._address_in(Path(directory))
+            with Child(server_command(loop, self.mode, address), cores.measured) as server:
+                answer = server.read_answer()
+                try:
+                    return run_load(answer["address"], self.plan, server.pid, cores.load)
+                except MissingError:
+                    raise
+                except BenchError as error:
+                    raise BenchError(_with_words_of(server, str(error))) from error
+
+    def _address_in(self, directory: Path) -> Address:
+        """Where the server shall listen; its certificate is made anew."""
+        if self.family == "unix":
+            return ["unix", str(directory / "echo.sock")]
+        address = [self.family, "127.0.0.1", "0"]
+        if self.family == "tls":
+            certificate = directory / "certificate.pem"
+            write_certificate(certificate)
+            address.append(str(certificate))
+        return address
 
 
 def server_command(name: str, mode: str, address: Sequence[str]) -> list[str]:
     if name in loops.NATIVE_SERVERS:
-        return [str(native.built(loops.NATIVE_SERVERS[name])), *address]
+        return native_command(name, address)
     return python_command("bench.server", name, mode, *address)
 
 
-def probe(name: str) -> dict[str, str]:
-    """What a loop says of itself, asked in a process of its own.
-
-    raises      MissingError: not installed, or it does not run here; its own words.
-    """
-    if name in loops.NATIVE_SERVERS:
-        return _probe_native(name)
-    with Child(python_command("bench.server", name, "probe")) as child:
-        answer = child.read_answer()
-    if "missing" in answer:
-        raise MissingError(answer["missing"])
-    facts: dict[str, str] = answer["loop"]
-    return facts
+def _with_words_of(server: Child, reason: str) -> str:
+    """The load may have noticed a crash before the server has said why."""
+    server.ends_within(CRASH_LIMIT_S)
+    words = server.last_words()
+    return f"{reason}; the server: {words}" if words else reason
 
 
-def _probe_native(name: str) -> dict[str, str]:
-    try:
-        with Child(server_command(name, "", ["tcp", "127.0.0.1", "0"])) as child:
-            child.read_answer()
-    except BenchError as error:
-        raise MissingError(f"{name}: {error}") from error
-    return {"name": name, "version": "", "backend": "", "backend_reason": ""}
+def _need_descriptors(count: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < count:
+        raise MissingError(f"{count} descriptors are needed, and the limit (ulimit -Hn) is {most}")
 
 
-def probe_all(names: Sequence[str]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """The loops that run here, and the missing ones with their reasons."""
-    found, missing = [], []
-    for name in names:
-        try:
-            found.append(probe(name))
-        except MissingError as error:
-            missing.append({"name": name, "reason": str(error)})
-    return found, missing
+# ---- the matrix --------------------------------------------------------------------
+
+KIB = 1024
+
+# Mode, family, size, and each number of connections.
+QUICK = (
+    ("protocol", "tcp", KIB, (10,)),
+    ("streams", "tcp", KIB, (10,)),
+    ("sock", "tcp", KIB, (10,)),
+    ("protocol", "tls", KIB, (10,)),
+)
+FULL = (
+    ("protocol", "tcp", 64, (10,)),
+    ("protocol", "tcp", KIB, (1, 10, 100, 1000)),
+    ("protocol", "tcp", 10 * KIB, (10,)),
+    ("protocol", "tcp", 100 * KIB, (10, 100)),
+    ("buffered", "tcp", KIB, (10,)),
+    ("buffered", "tcp", 100 * KIB, (10,)),
+    ("streams", "tcp", KIB, (1, 10, 100)),
+    ("streams", "tcp", 100 * KIB, (10,)),
+    ("sock", "tcp", KIB, (1, 10, 100)),
+    ("sock", "tcp", 100 * KIB, (10,)),
+    ("protocol", "unix", KIB, (10,)),
+    ("protocol", "unix", 100 * KIB, (10,)),
+    ("streams", "unix", KIB, (10,)),
+    ("sock", "unix", KIB, (10,)),
+    ("protocol", "tls", KIB, (1, 10, 100)),
+    ("protocol", "tls", 100 * KIB, (10,)),
+    ("streams", "tls", KIB, (10,)),
+    (DATAGRAM, "udp", KIB, (1, 10)),
+    (TWO_WRITES, "tcp", PIECE_BYTES, (10,)),
+)
+PIPELINED = EchoScenario(TWO_WRITES, "tcp", PIECE_BYTES, pipeline=10)
 
 
-def run_round(name: str, case: Case, cores: Cores) -> LoadResult:
-    """One loop once: a fresh server, the load on it, and the server's end."""
-    with tempfile.TemporaryDirectory(prefix="echo-") as directory:
-        address = [case.family, "127.0.0.1", "0"]
-        if case.family == "unix":
-            address = ["unix", str(Path(directory) / "echo.sock")]
-        with Child(server_command(name, case.mode, address), cores.measured) as server:
-            answer = server.read_answer()
-            return run_load(answer["address"], case.plan, server.pid, cores.load)
+def scenarios(extent: str) -> list[Scenario]:
+    """The echo cells of the matrix, "quick" or "full"."""
+    cells: list[Scenario] = [
+        EchoScenario(mode, family, size_bytes, connections)
+        for mode, family, size_bytes, numbers in (QUICK if extent == "quick" else FULL)
+        for connections in numbers
+    ]
+    return cells if extent == "quick" else [*cells, PIPELINED]
 
 
-def run_case(
-    case: Case, names: Sequence[str], settings: Settings, progress: Progress
-) -> dict[str, Any]:
-    """All rounds of one case, interleaved: A B C A B C."""
-    title = {"mode": case.mode, "family": case.family, **asdict(case.plan)}
-    progress(tables.case_title(title))
-    if case.mode == DATAGRAM:
-        names = [name for name in names if name not in loops.NATIVE_SERVERS]
-    cores = Cores(settings.server_core, settings.load_core)
-    rounds: dict[str, list[LoadResult]] = {name: [] for name in names}
-    for number, name in itertools.product(range(settings.rounds), names):
-        try:
-            result = run_round(name, case, cores)
-        except BenchError as error:
-            raise BenchError(f"{name}, {tables.case_title(title)}: {error}") from error
-        rounds[name].append(result)
-        progress(
-            f"  round {number + 1}/{settings.rounds}  {name:<16}"
-            f"{result.cpu_us_per_message:8.2f} µs/msg  {result.rate_per_s:9.0f} msg/s"
-        )
-    baseline = settings.baseline
-    return {**title, "baseline": baseline, "loops": summarise(rounds, baseline)}
+# ---- the command -------------------------------------------------------------------
 
 
-def run(
-    names: Sequence[str], cases: Sequence[Case], settings: Settings, progress: Progress
-) -> dict[str, Any]:
-    """The whole report, as it is written to the JSON file."""
-    environment = describe_environment()
-    found, missing = probe_all(names)
-    for entry in missing:
-        progress(f"missing: {entry['reason']}")
-    if not found:
-        raise BenchError("none of the loops named runs here")
-    native.built("load")
-    present = [loop["name"] for loop in found]
-    results = [run_case(case, present, settings, progress) for case in cases]
-    return {
-        "format": FORMAT,
-        "environment": environment,
-        "settings": asdict(settings),
-        "loops": found,
-        "missing": missing,
-        "cases": results,
-    }
-
-
-def cases_of(options: argparse.Namespace) -> list[Case]:
+def scenarios_asked_for(chosen: argparse.Namespace) -> list[Scenario]:
+    common = EchoScenario(
+        "",
+        "",
+        pipeline=chosen.pipeline,
+        seconds=chosen.seconds,
+        warmup_s=chosen.warmup,
+        verify=chosen.verify,
+    )
     return [
-        Case(
-            mode,
-            family,
-            LoadPlan(
-                connections=connections,
-                size_bytes=size_bytes,
-                pipeline=options.pipeline,
-                warmup_s=options.warmup,
-                duration_s=options.seconds,
-                verify=options.verify,
-            ),
-        )
-        for mode in options.modes
+        replace(common, mode=mode, family=family, size_bytes=size_bytes, connections=connections)
+        for mode in chosen.modes
         for family, size_bytes, connections in itertools.product(
-            families_of(mode, options.families), options.sizes, options.connections
+            families_of(mode, chosen.families), chosen.sizes, chosen.connections
         )
     ]
 
 
 def families_of(mode: str, families: Sequence[str]) -> Sequence[str]:
-    return ("udp",) if mode == DATAGRAM else families
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _names_among(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        for name in _names(text):
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}")
-        return _names(text)
-
-    return parse
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def _numbers(text: str) -> list[int]:
-    return [positive(number) for number in _names(text)]
+    if mode == DATAGRAM:
+        return ("udp",)
+    return [family for family in families if family != "tls" or mode not in WITHOUT_TLS]
 
 
 def parser() -> argparse.ArgumentParser:
-    summary, _, rest = (__doc__ or "").partition("\n")
-    options = argparse.ArgumentParser(
-        "bench.echo",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = options.add_argument
-    add("--loops", type=_names, default=_names(DEFAULT_LOOPS), help=f"default {DEFAULT_LOOPS}")
-    add("--modes", type=_names_among(list(MODES)), default=["protocol"], help=", ".join(MODES))
-    add("--families", type=_names_among(FAMILIES), default=["tcp"], help=", ".join(FAMILIES))
-    add("--sizes", type=_numbers, default=[1024], help="message sizes in bytes")
-    add("--connections", type=_numbers, default=[10], help="numbers of connections")
-    add("--pipeline", type=positive, default=1, help="messages under way on a connection")
-    add("--rounds", type=positive, default=5)
-    add("--seconds", type=float, default=1.0, help="measured, for each round of each loop")
-    add("--warmup", type=float, default=0.3, help="seconds before measuring")
+    parser = options.parser_of("bench.echo", __doc__)
+    add = parser.add_argument
+    names = options.names
+    add("--loops", type=names, default=names(DEFAULT_LOOPS), help=f"default {DEFAULT_LOOPS}")
+    modes, families = options.names_among(list(MODES)), options.names_among(FAMILIES)
+    add("--modes", type=modes, default=["protocol"], help=", ".join(MODES))
+    add("--families", type=families, default=["tcp"], help=", ".join(FAMILIES))
+    add("--sizes", type=options.numbers, default=[1024], help="message sizes in bytes")
+    add("--connections", type=options.numbers, default=[10], help="numbers of connections")
+    add("--pipeline", type=options.positive, default=1, help="messages under way on a connection")
+    add("--rounds", type=options.positive, default=5)
+    add("--seconds", type=options.positive_seconds, default=1.0, help="measured in each round")
+    add("--warmup", type=options.positive_seconds, default=0.3, help="seconds before measuring")
     add("--baseline", default="uvloop", help="the loop that ratios refer to")
     add("--no-verify", dest="verify", action="store_false", help="do not compare the bytes")
     add("--json", type=Path, metavar="FILE", help="write the full report there")
-    return options
-
-
-def print_progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    cores = choose_cores()
-    settings = Settings(
-        rounds=options.rounds,
-        seconds=options.seconds,
-        baseline=options.baseline,
-        server_core=cores.measured,
-        load_core=cores.load,
-    )
+    chosen = parser().parse_args(arguments)
+    settings = runner.Settings(chosen.rounds, chosen.baseline, choose_cores())
     try:
-        report = run(options.loops, cases_of(options), settings, print_progress)
+        report = runner.run(
+            chosen.loops, scenarios_asked_for(chosen), settings, options.print_progress
+        )
     except BenchError as error:
-        print_progress(f"bench.echo: {error}")
+        options.print_progress(f"bench.echo: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(report, indent=1) + "\n")
     print(tables.report_text(report))
-    return 0
+    return 1 if runner.failures(report) else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench import native
 from bench.children import Child
 from bench.errors import BenchError
+from bench.scenario import Sample
 
 # What the load may need beyond warm-up and measuring: connecting, and getting back
 # what is under way at the end (its own limit for that is 5 s).
@@ -29,56 +30,29 @@ class LoadPlan:
     warmup_s: float = 0.2
     duration_s: float = 0.5
     verify: bool = False
+    is_tls: bool = False
 
 
-@dataclass(frozen=True)
-class LoadResult:
-    """One measured window. CPU times and messages are of the same window."""
-
-    messages: int
-    seconds: float
-    measured_cpu_s: float
-    load_cpu_s: float
-    p50_us: float
-    p99_us: float
-    p99_9_us: float
-    max_us: float
-
-    @property
-    def rate_per_s(self) -> float:
-        return self.messages / self.seconds
-
-    @property
-    def cpu_us_per_message(self) -> float:
-        return self.measured_cpu_s * 1e6 / self.messages
-
-    @property
-    def busy(self) -> float:
-        """The measured process's share of a core; well below 1 means that it waited."""
-        return self.measured_cpu_s / self.seconds
-
-
-def run_load(address: Address, plan: LoadPlan, measured_pid: int, core: int | None) -> LoadResult:
-    """Put the load on a server and wait for its end.
+def run_load(address: Address, plan: LoadPlan, measured_pid: int, core: int | None) -> Sample:
+    """Put the load on a server and wait for its end. An operation is a message.
 
     raises      BenchError: a message was lost, changed or invented, the server closed a
-                connection or stood still. The load's own words are on stderr.
+                connection or stood still. MissingError: the load cannot be built.
     """
-    command = [str(native.built("load")), *_arguments(plan, measured_pid), *address]
+    program = native.built("load_tls" if plan.is_tls else "load")
+    command = [str(program), *_arguments(plan, measured_pid), *address]
     with Child(command, core) as child:
         answer = child.read_answer(plan.warmup_s + plan.duration_s + SLACK_S)
     if answer["messages"] == 0:
         raise BenchError("not one message came back while measuring")
     latency_us = {name: value / 1e3 for name, value in answer["latency_ns"].items()}
-    return LoadResult(
-        messages=answer["messages"],
+    return Sample(
+        operations=answer["messages"],
         seconds=answer["seconds"],
         measured_cpu_s=answer["measured_cpu_ns"] / 1e9,
-        load_cpu_s=answer["load_cpu_ns"] / 1e9,
         p50_us=latency_us["p50"],
         p99_us=latency_us["p99"],
         p99_9_us=latency_us["p99_9"],
-        max_us=latency_us["max"],
     )
 
 

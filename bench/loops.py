@@ -21,10 +21,11 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 @dataclass(frozen=True)
 class PythonLoop:
-    """Where a loop comes from: `module.new_event_loop(**arguments)`."""
+    """Where a loop comes from: `module.maker(**arguments)`."""
 
     module: str
     arguments: tuple[tuple[str, str], ...] = ()
+    maker: str = "new_event_loop"
 
 
 PYTHON_LOOPS = {
@@ -33,6 +34,7 @@ PYTHON_LOOPS = {
     "uringloop": PythonLoop("uringloop", (("backend", "io_uring"),)),
     "uringloop-epoll": PythonLoop("uringloop", (("backend", "epoll"),)),
     "uringloop-auto": PythonLoop("uringloop"),
+    "talyn": PythonLoop("talyn", maker="Loop"),
 }
 # Echo servers in C, without Python: the limit for a loop of either kind.
 NATIVE_SERVERS = {"c-io_uring": "echo_uring", "c-epoll": "echo_epoll"}
@@ -61,9 +63,9 @@ def factory(name: str) -> LoopFactory:
     except ImportError as error:
         raise MissingError(f"{name}: {error}") from error
     make: Callable[..., asyncio.AbstractEventLoop] | None
-    make = getattr(module, "new_event_loop", None)
+    make = getattr(module, source.maker, None)
     if make is None:
-        raise MissingError(f"{name}: the module {source.module} has no new_event_loop")
+        raise MissingError(f"{name}: the module {source.module} has no {source.maker}")
     arguments = dict(source.arguments)
     return lambda: make(**arguments)
 

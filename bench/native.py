@@ -23,22 +23,27 @@ BUILD_DIRECTORY = SOURCE_DIRECTORY / "build"
 COMPILE_LIMIT_S = 60
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 
+LOAD_SOURCES = ("load.c", "endpoint.c", "histogram.c")
+
 
 @dataclass(frozen=True)
 class Program:
-    """A C program: its sources, and what it is linked with."""
+    """A C program: its sources, what it is linked with, and Debian's package of that."""
 
     name: str
     sources: tuple[str, ...]
     libraries: tuple[str, ...] = ()
+    package: str = ""
 
 
 PROGRAMS = {
     program.name: program
     for program in (
-        Program("load", ("load.c", "endpoint.c", "histogram.c"), ("m",)),
+        Program("load", (*LOAD_SOURCES, "channel_plain.c"), ("m",)),
+        Program("load_tls", (*LOAD_SOURCES, "channel_tls.c"), ("m", "ssl", "crypto"), "libssl-dev"),
+        Program("churn", ("churn.c", "endpoint.c", "histogram.c"), ("m",)),
         Program("echo_epoll", ("echo_epoll.c", "endpoint.c")),
-        Program("echo_uring", ("echo_uring.c", "endpoint.c"), ("uring",)),
+        Program("echo_uring", ("echo_uring.c", "endpoint.c"), ("uring",), "liburing-dev"),
     )
 }
 
@@ -77,14 +82,21 @@ def _fingerprint(program: Program, compiler: Sequence[str], flags: Sequence[str]
 def _compile(program: Program, compiler: Sequence[str], flags: Sequence[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    sources = [str(SOURCE_DIRECTORY / source) for source in program.sources]
-    command = [*compiler, *flags, "-o", str(unfinished), *sources, *_library_flags(program)]
+    output = ["-o", str(unfinished.absolute())]
+    command = [*compiler, *flags, *output, *program.sources, *_library_flags(program)]
     result = _run(command)
     if result.returncode != 0:
-        lines = result.stderr.strip().splitlines()
-        errors = [line for line in lines if "error" in line] or lines[-1:]
-        raise MissingError(f"{program.name} does not compile: {errors[0]}")
+        raise MissingError(f"{program.name} does not compile: {_reason(result.stderr, program)}")
     unfinished.replace(path)
+
+
+def _reason(compiler_words: str, program: Program) -> str:
+    """The compiler's first error, and what to install where a header was not found."""
+    lines = compiler_words.strip().splitlines()
+    first = next((line for line in lines if "error" in line), lines[-1])
+    if "No such file" in first and program.package:
+        return f"{first} (Debian, Ubuntu: apt-get install {program.package})"
+    return first
 
 
 def _library_flags(program: Program) -> list[str]:
@@ -102,6 +114,12 @@ def _flags_of(library: str) -> list[str]:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Where the sources are, so that no path of this machine gets into a report."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=COMPILE_LIMIT_S, check=False
+        command,
+        cwd=SOURCE_DIRECTORY,
+        capture_output=True,
+        text=True,
+        timeout=COMPILE_LIMIT_S,
+        check=False,
     )

@@ -1,9 +1,9 @@
-"""Writes a run of the echo benchmark into bench/README.md, so that its tables are never typed.
+"""Writes a run of the matrix into the READMEs, so that their tables are never typed.
 
-    python -m bench.report RESULTS.json        # what `python -m bench.echo --json` wrote
-    python -m bench.report RESULTS.json --readme OTHER.md
+    python -m bench.report bench/results/full.json
 
-Replaces what stands between the two marker lines, and nothing else.
+A table of the chosen cells goes into the top README, every table into bench/README.md, each
+between its two marker lines and nowhere else, and the chart beside the latter.
 """
 
 from __future__ import annotations
@@ -13,14 +13,40 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from bench.echo import FORMAT
+from bench import tables
+from bench.chart import write_chart
+from bench.children import ROOT
 from bench.errors import BenchError
-from bench.tables import report_markdown
+from bench.runner import FORMAT
 
 BEGIN = "<!-- figures: begin (written by python -m bench.report) -->"
 END = "<!-- figures: end -->"
-README = Path(__file__).parent / "README.md"
+CHART = "figures.svg"
+
+# The cells of the top README, by title; those that a run has not are left out.
+CHOSEN = (
+    "echo protocol, TCP, 1 KiB, 1 connection",
+    "echo protocol, TCP, 1 KiB, 10 connections",
+    "echo protocol, TCP, 1 KiB, 100 connections",
+    "echo protocol, TCP, 100 KiB, 10 connections",
+    "echo streams, TCP, 1 KiB, 10 connections",
+    "echo sock, TCP, 1 KiB, 10 connections",
+    "echo protocol, TLS, 1 KiB, 10 connections",
+    "echo protocol, TLS, 100 KiB, 10 connections",
+    "echo UDP, 1 KiB, 10 connections",
+    "connect, 64 B echo, close, protocol, 10 at once",
+    "HTTP hello, uvicorn with httptools, 50 connections",
+    "HTTP hello, aiohttp, 50 connections",
+    "10000 idle connections, 10 busy, echo protocol",
+    "call_soon chain",
+    "call_later and cancel",
+    "sleep(0)",
+    "gather of 100",
+    "subprocess spawn",
+)
+CHOSEN_EXTRAS = ("KiB per connection",)
 
 
 def with_figures(readme: str, figures: str) -> str:
@@ -32,20 +58,42 @@ def with_figures(readme: str, figures: str) -> str:
     return f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}"
 
 
+def chosen_figures(report: dict[str, Any]) -> str:
+    """For the top README: a row for each chosen cell, a column for each loop."""
+    note = f"In parentheses: the ratio to {report['settings']['baseline']}, taken round by round."
+    table = tables.markdown(*tables.cells_table(report, CHOSEN, CHOSEN_EXTRAS))
+    return f"{tables.introduction_markdown(report)}\n\n{table}\n\n{note}"
+
+
+def all_figures(report: dict[str, Any]) -> str:
+    """For bench/README.md: the chart and every table."""
+    return f"![CPU time by cell]({CHART})\n\n{tables.report_markdown(report)}"
+
+
+def write_report(report: dict[str, Any], root: Path) -> None:
+    """Everything, or nothing where a marker is missing."""
+    if report["format"] != FORMAT:
+        raise BenchError(f"the results have format {report['format']}, not {FORMAT}")
+    top, own = root / "README.md", root / "bench" / "README.md"
+    texts = {
+        top: with_figures(top.read_text(), chosen_figures(report)),
+        own: with_figures(own.read_text(), all_figures(report)),
+    }
+    write_chart(report, own.with_name(CHART))
+    for file, text in texts.items():
+        file.write_text(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser("bench.report", description=(__doc__ or "").splitlines()[0])
     options.add_argument("results", type=Path)
-    options.add_argument("--readme", type=Path, default=README)
+    options.add_argument("--root", type=Path, default=ROOT, help="the folder of the READMEs")
     chosen = options.parse_args(arguments)
-    report = json.loads(chosen.results.read_text())
     try:
-        if report["format"] != FORMAT:
-            raise BenchError(f"{chosen.results} has format {report['format']}, not {FORMAT}")
-        text = with_figures(chosen.readme.read_text(), report_markdown(report))
+        write_report(json.loads(chosen.results.read_text()), chosen.root)
     except BenchError as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return 1
-    chosen.readme.write_text(text)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The echo server under test, as a child process: one loop, one mode, one address.
 
     python -m bench.server LOOP MODE tcp HOST PORT | unix PATH | udp HOST PORT
+    python -m bench.server LOOP MODE tls HOST PORT CERTIFICATE_FILE
     python -m bench.server LOOP probe
 
 Says on stdout where it listens and what the loop says of itself, then serves until it
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import resource
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -24,7 +27,13 @@ from bench.load import Address
 
 BACKLOG = 4096
 READ_BYTES = 256 * 1024
+PIECE_BYTES = 128  # a header and a body, written one after the other
+HEADER_BYTES = 32
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024  # the kernel takes what net.core.rmem_max allows
+
+
+Tls = ssl.SSLContext | None
+Serve = Callable[[socket.socket, Tls], Awaitable[None]]
 
 
 class EchoProtocol(asyncio.Protocol):
@@ -43,6 +52,16 @@ class EchoProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._transport.resume_reading()
+
+
+class TwoWritesProtocol(EchoProtocol):
+    """As EchoProtocol, but each PIECE_BYTES are written as a header and a body, as a server
+    does that has both in hand and does not join them."""
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE_BYTES):
+            self._transport.write(data[start : start + HEADER_BYTES])
+            self._transport.write(data[start + HEADER_BYTES : start + PIECE_BYTES])
 
 
 class BufferedEchoProtocol(asyncio.BufferedProtocol):
@@ -70,23 +89,22 @@ class BufferedEchoProtocol(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
 
-async def _serve_protocol(
-    listener: socket.socket, protocol_factory: Callable[[], asyncio.BaseProtocol]
-) -> None:
-    loop = asyncio.get_running_loop()
-    if listener.family == socket.AF_UNIX:
-        server = await loop.create_unix_server(protocol_factory, sock=listener, backlog=BACKLOG)
-    else:
-        server = await loop.create_server(protocol_factory, sock=listener, backlog=BACKLOG)
-    await server.serve_forever()
+async def keep_serving(server: asyncio.AbstractServer) -> None:
+    """Holds the server for ever. Its serve_forever() would start it again, and rloop 0.5, when
+    started twice, refuses connections."""
+    await asyncio.get_running_loop().create_future()
 
 
-async def serve_protocol(listener: socket.socket) -> None:
-    await _serve_protocol(listener, EchoProtocol)
+def server_of(protocol_factory: Callable[[], asyncio.BaseProtocol]) -> Serve:
+    async def serve(listener: socket.socket, tls: Tls) -> None:
+        loop = asyncio.get_running_loop()
+        create = loop.create_server
+        if listener.family == socket.AF_UNIX:
+            create = loop.create_unix_server
+        server = await create(protocol_factory, sock=listener, ssl=tls, backlog=BACKLOG)
+        await keep_serving(server)
 
-
-async def serve_buffered(listener: socket.socket) -> None:
-    await _serve_protocol(listener, BufferedEchoProtocol)
+    return serve
 
 
 async def _echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,16 +114,12 @@ async def _echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.close()
 
 
-async def serve_streams(listener: socket.socket) -> None:
+async def serve_streams(listener: socket.socket, tls: Tls) -> None:
+    start = asyncio.start_server
     if listener.family == socket.AF_UNIX:
-        server = await asyncio.start_unix_server(
-            _echo_stream, sock=listener, limit=READ_BYTES, backlog=BACKLOG
-        )
-    else:
-        server = await asyncio.start_server(
-            _echo_stream, sock=listener, limit=READ_BYTES, backlog=BACKLOG
-        )
-    await server.serve_forever()
+        start = asyncio.start_unix_server
+    server = await start(_echo_stream, sock=listener, ssl=tls, limit=READ_BYTES, backlog=BACKLOG)
+    await keep_serving(server)
 
 
 async def _echo_sock(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
@@ -116,7 +130,7 @@ async def _echo_sock(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> No
             await loop.sock_sendall(sock, data)
 
 
-async def serve_sock(listener: socket.socket) -> None:
+async def serve_sock(listener: socket.socket, tls: Tls) -> None:
     loop = asyncio.get_running_loop()
     listener.listen(BACKLOG)
     tasks: set[asyncio.Task[None]] = set()
@@ -140,27 +154,31 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self._transport.sendto(data, addr)
 
 
-async def serve_datagrams(sock: socket.socket) -> None:
+async def serve_datagrams(sock: socket.socket, tls: Tls) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(EchoDatagrams, sock=sock)
     await loop.create_future()
 
 
-MODES: dict[str, Callable[[socket.socket], Awaitable[None]]] = {
-    "protocol": serve_protocol,
-    "buffered": serve_buffered,
+MODES: dict[str, Serve] = {
+    "protocol": server_of(EchoProtocol),
+    "two-writes": server_of(TwoWritesProtocol),
+    "buffered": server_of(BufferedEchoProtocol),
     "streams": serve_streams,
     "sock": serve_sock,
     "datagram": serve_datagrams,
 }
+WITHOUT_TLS = ("sock", "datagram")
 
 
 def listening_socket(address: Address) -> socket.socket:
     """Bound, listening where there are connections, and non-blocking."""
     if address[0] == "udp":
         return datagram_socket(address)
-    family = socket.AF_UNIX if address[0] == "unix" else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    if address[0] == "unix":
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    else:  # named as TCP, as getaddrinfo() does: asyncio sets TCP_NODELAY only then
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(address[1] if address[0] == "unix" else (address[1], int(address[2])))
     listener.listen(BACKLOG)
@@ -185,8 +203,24 @@ def address_of(listener: socket.socket) -> Address:
     return [kind, name[0], str(name[1])]
 
 
+def tls_context(address: Address) -> Tls:
+    """Of the certificate and key that the address names, at TLS 1.3, as the load speaks it."""
+    if address[0] != "tls":
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(address[3])
+    return context
+
+
+def raise_descriptor_limit() -> None:
+    """To what this process may ever have: the shell's usual limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main(arguments: list[str]) -> None:
     die_with_parent()
+    raise_descriptor_limit()
     name, mode, *address = arguments
     try:
         loop = loops.new_event_loop(name)
@@ -198,12 +232,13 @@ def main(arguments: list[str]) -> None:
         loop.close()
         say({"loop": facts})
         return
-    if mode not in MODES:
-        raise BenchError(f"no such mode: {mode}")
+    if mode not in MODES or (address[0] == "tls" and mode in WITHOUT_TLS):
+        raise BenchError(f"no such mode: {mode} over {address[0]}")
+    tls = tls_context(address)
     with listening_socket(address) as listener:
         say({"address": address_of(listener), "loop": facts})
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(MODES[mode](listener))
+        loop.run_until_complete(MODES[mode](listener, tls))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from bench.load import LoadResult
+from bench.scenario import Sample
 
-FIGURES = ("cpu_us_per_message", "rate_per_s", "p50_us", "p99_us", "p99_9_us", "busy")
+FIGURES = ("cpu_us_per_operation", "rate_per_s", "busy")
+LATENCIES = ("p50_us", "p99_us", "p99_9_us")
 
-Figures = dict[str, dict[str, float]]
-Rounds = Mapping[str, Sequence[LoadResult]]  # by loop; round i of each ran side by side
+Rounds = Mapping[str, Sequence[Sample]]  # by loop; round i of each ran side by side
 
 
 @dataclass(frozen=True)
@@ -35,32 +35,34 @@ class Spread:
 def summarise(rounds: Rounds, baseline: str) -> dict[str, dict[str, Any]]:
     """By loop: its rounds, its figures, and its CPU time as a share of the baseline's.
 
-    The key `cpu_ratio` is missing where the baseline did not run.
+    The key `cpu_ratio` is missing where the baseline did not run, a latency where there is
+    none.
     """
-    return {name: _summary_of(results, rounds.get(baseline)) for name, results in rounds.items()}
+    return {name: _summary_of(samples, rounds.get(baseline)) for name, samples in rounds.items()}
 
 
-def _summary_of(
-    results: Sequence[LoadResult], baseline: Sequence[LoadResult] | None
-) -> dict[str, Any]:
-    summary: dict[str, Any] = {"rounds": [_round(result) for result in results]}
-    for figure in FIGURES:
-        summary[figure] = asdict(Spread.of([getattr(result, figure) for result in results]))
+def _summary_of(samples: Sequence[Sample], baseline: Sequence[Sample] | None) -> dict[str, Any]:
+    summary: dict[str, Any] = {"rounds": [_round(sample) for sample in samples]}
+    for figure in (*FIGURES, *LATENCIES):
+        values = [getattr(sample, figure) for sample in samples]
+        if None not in values:
+            summary[figure] = asdict(Spread.of(values))
+    summary["extra"] = {
+        name: asdict(Spread.of([sample.extra[name] for sample in samples]))
+        for name in samples[0].extra
+        if all(name in sample.extra for sample in samples)
+    }
     if baseline:
-        summary["cpu_ratio"] = asdict(Spread.of(_ratios(results, baseline)))
+        summary["cpu_ratio"] = asdict(Spread.of(_ratios(samples, baseline)))
     return summary
 
 
-def _round(result: LoadResult) -> dict[str, float]:
-    return asdict(result) | {
-        "rate_per_s": result.rate_per_s,
-        "cpu_us_per_message": result.cpu_us_per_message,
-        "busy": result.busy,
-    }
+def _round(sample: Sample) -> dict[str, Any]:
+    return asdict(sample) | {figure: getattr(sample, figure) for figure in FIGURES}
 
 
-def _ratios(results: Sequence[LoadResult], baseline: Sequence[LoadResult]) -> list[float]:
+def _ratios(samples: Sequence[Sample], baseline: Sequence[Sample]) -> list[float]:
     return [
-        mine.cpu_us_per_message / theirs.cpu_us_per_message
-        for mine, theirs in zip(results, baseline, strict=True)
+        mine.cpu_us_per_operation / theirs.cpu_us_per_operation
+        for mine, theirs in zip(samples, baseline, strict=True)
     ]

@@ -9,18 +9,8 @@ from bench.environment import one_line
 
 Row = Sequence[str]
 
-COLUMNS = (
-    "loop",
-    "CPU µs/msg",
-    "min - max",
-    "vs {baseline}",
-    "min - max",
-    "msg/s",
-    "p50 µs",
-    "p99 µs",
-    "p99.9 µs",
-    "busy",
-)
+# Heading and key of the summary. Where no loop has that figure, there is no column.
+LATENCY_COLUMNS = (("p50 µs", "p50_us"), ("p99 µs", "p99_us"), ("p99.9 µs", "p99_9_us"))
 
 
 def aligned(header: Row, rows: Sequence[Row]) -> str:
@@ -39,33 +29,67 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def case_title(case: dict[str, Any]) -> str:
-    pipeline = f", pipeline {case['pipeline']}" if case["pipeline"] > 1 else ""
-    return (
-        f"{case['mode']}, {case['family']}, {size(case['size_bytes'])}, "
-        f"{case['connections']} connections{pipeline}"
-    )
+def scenario_table(scenario: dict[str, Any]) -> tuple[Row, list[Row]]:
+    """The header and the rows of one scenario, the loops that failed at the end."""
+    summaries = scenario["loops"]
+    has_ratio = scenario["baseline"] in summaries
+    latencies = [
+        (heading, key)
+        for heading, key in LATENCY_COLUMNS
+        if any(key in summary for summary in summaries.values())
+    ]
+    extras = list(dict.fromkeys(name for each in summaries.values() for name in each["extra"]))
+    operation, ratio = scenario["operation"], f"vs {scenario['baseline']}"
+    header = [
+        *("loop", f"CPU µs/{operation}", "min - max"),
+        *([ratio, "min - max"] if has_ratio else []),
+        f"{plural(operation)}/s",
+        *(heading for heading, _ in latencies),
+        *("busy", *extras),
+    ]
+    keys = [key for _, key in latencies]
+    rows: list[Row] = [
+        _row(name, summary, keys, extras, has_ratio) for name, summary in summaries.items()
+    ]
+    for word in ("failed", "missing"):
+        rows += [[name, word, *[""] * (len(header) - 2)] for name in scenario[word]]
+    return header, rows
 
 
-def case_table(case: dict[str, Any]) -> tuple[Row, list[Row]]:
-    """The header and the rows of one case of the echo benchmark."""
-    header = [column.format(baseline=case["baseline"]) for column in COLUMNS]
-    return header, [_row(name, summary) for name, summary in case["loops"].items()]
+def plural(operation: str) -> str:
+    return f"{operation}es" if operation.endswith("s") else f"{operation}s"
 
 
-def _row(name: str, summary: dict[str, Any]) -> Row:
-    cpu, ratio = summary["cpu_us_per_message"], summary.get("cpu_ratio")
+def _row(
+    name: str,
+    summary: dict[str, Any],
+    latencies: Sequence[str],
+    extras: Sequence[str],
+    has_ratio: bool,
+) -> Row:
+    cells = [name, *_spread(summary["cpu_us_per_operation"])]
+    if has_ratio:
+        cells += _spread(summary["cpu_ratio"])
+    cells.append(f"{summary['rate_per_s']['median']:.0f}")
+    cells += [_median(summary.get(key), ".0f") for key in latencies]
+    cells.append(f"{summary['busy']['median']:.0%}")
+    return [*cells, *(_median(summary["extra"].get(extra), ".4g") for extra in extras)]
+
+
+def _spread(figure: dict[str, float]) -> list[str]:
+    return [f"{figure['median']:.2f}", f"{figure['min']:.2f} - {figure['max']:.2f}"]
+
+
+def _median(figure: dict[str, float] | None, form: str) -> str:
+    return "" if figure is None else format(figure["median"], form)
+
+
+def reasons(scenario: dict[str, Any]) -> list[str]:
+    """Why loops have no figures in this scenario, a line each."""
     return [
-        name,
-        f"{cpu['median']:.2f}",
-        f"{cpu['min']:.2f} - {cpu['max']:.2f}",
-        f"{ratio['median']:.2f}" if ratio else "",
-        f"{ratio['min']:.2f} - {ratio['max']:.2f}" if ratio else "",
-        f"{summary['rate_per_s']['median']:.0f}",
-        f"{summary['p50_us']['median']:.0f}",
-        f"{summary['p99_us']['median']:.0f}",
-        f"{summary['p99_9_us']['median']:.0f}",
-        f"{summary['busy']['median']:.0%}",
+        f"{name} {word}: {reason}"
+        for word in ("failed", "missing")
+        for name, reason in scenario[word].items()
     ]
 
 
@@ -80,13 +104,13 @@ def introduction(report: dict[str, Any]) -> str:
     """What was measured, where and when: the lines above every table."""
     settings = report["settings"]
     placement = (
-        "server and load on a core each"
-        if settings["server_core"] is not None
-        else "server and load share one core"
+        "the measured process and its load on a core each"
+        if settings["cores"]["measured"] is not None
+        else "the measured process and its load share one core"
     )
+    rounds = "1 round" if settings["rounds"] == 1 else f"{settings['rounds']} interleaved rounds"
     method = (
-        f"{settings['rounds']} interleaved rounds of {settings['seconds']:g} s, {placement}; "
-        "medians over the rounds; CPU time of the server process alone"
+        f"{rounds}, {placement}; medians over the rounds; CPU time of the measured process alone"
     )
     lines = [one_line(report["environment"]), method]
     lines += [loop_line(loop) for loop in report["loops"]]
@@ -103,14 +127,59 @@ def loop_line(loop: dict[str, str]) -> str:
 def report_text(report: dict[str, Any]) -> str:
     """The whole report for a terminal."""
     parts = [introduction(report)]
-    for case in report["cases"]:
-        parts.append(f"{case_title(case)}\n{aligned(*case_table(case))}")
+    for scenario in report["scenarios"]:
+        table = aligned(*scenario_table(scenario))
+        parts.append("\n".join([scenario["title"], table, *reasons(scenario)]))
     return "\n\n".join(parts)
+
+
+def introduction_markdown(report: dict[str, Any]) -> str:
+    return "\n".join(f"- {line}" for line in introduction(report).splitlines())
 
 
 def report_markdown(report: dict[str, Any]) -> str:
-    """The whole report for the README."""
-    parts = ["\n".join(f"- {line}" for line in introduction(report).splitlines())]
-    for case in report["cases"]:
-        parts.append(f"**{case_title(case)}**\n\n{markdown(*case_table(case))}")
+    """The whole report, a table for each scenario."""
+    parts = [introduction_markdown(report)]
+    for scenario in report["scenarios"]:
+        parts.append(f"**{scenario['title']}**\n\n{markdown(*scenario_table(scenario))}")
+        if reasons(scenario):
+            parts.append("\n".join(f"- {line}" for line in reasons(scenario)))
     return "\n\n".join(parts)
+
+
+def cells_table(
+    report: dict[str, Any], titles: Sequence[str], extras: Sequence[str]
+) -> tuple[Row, list[Row]]:
+    """The scenarios with these titles as rows, the loops as columns: CPU time of an operation,
+    and in parentheses its ratio to the baseline's. Those of their other figures that are
+    named have rows of their own."""
+    names = [loop["name"] for loop in report["loops"]]
+    rows: list[Row] = []
+    for scenario in report["scenarios"]:
+        if scenario["title"] in titles:
+            rows.append([scenario["title"], *(_cell(scenario, name) for name in names)])
+            rows += [_extra_row(scenario, each, names) for each in extras_of(scenario, extras)]
+    return ["CPU µs per operation", *names], rows
+
+
+def extras_of(scenario: dict[str, Any], wanted: Sequence[str]) -> list[str]:
+    """Those that some loop has."""
+    summaries = scenario["loops"].values()
+    return [each for each in wanted if any(each in summary["extra"] for summary in summaries)]
+
+
+def _extra_row(scenario: dict[str, Any], extra: str, names: Sequence[str]) -> Row:
+    summaries = (scenario["loops"].get(name, {"extra": {}}) for name in names)
+    figures = [_median(summary["extra"].get(extra), ".4g") for summary in summaries]
+    return [f"{scenario['title']}: {extra}", *figures]
+
+
+def _cell(scenario: dict[str, Any], name: str) -> str:
+    for word in ("failed", "missing"):
+        if name in scenario[word]:
+            return word
+    summary = scenario["loops"].get(name)
+    if summary is None:
+        return ""
+    ratio = f" ({summary['cpu_ratio']['median']:.2f})" if "cpu_ratio" in summary else ""
+    return f"{summary['cpu_us_per_operation']['median']:.2f}{ratio}"

@@ -1,8 +1,9 @@
-# Sourced by ./check and ./demo: makes sure of what the project needs on Debian or Ubuntu.
+# Sourced by ./check, ./demo and bench/run: makes sure of what the project needs on Debian or Ubuntu.
 #
 #   need_system PROGRAM ...         compiler, liburing and Python; and these programs
 #   need_venv FOLDER PYTHON EXTRA   a virtual environment with the project's dependencies
 #   need_build FOLDER               the compiled modules, anew when a source has changed
+#   find_python VERSION             prints the interpreter of that version, or fails
 #
 # Each does nothing when nothing is to be done. POSIX sh; the caller has `set -eu` and is in
 # the project's folder. need_system leaves the interpreter to use in $PYTHON, which may also
@@ -42,6 +43,27 @@ real_python() {
 
 is_supported() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))'
+}
+
+minor_version() {
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+}
+
+# The newest installed Python of that minor version, from PATH or pyenv.
+find_python() {
+    pyenv_versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
+    for candidate in "python$1" $(newest_first "$pyenv_versions/$1".*/bin/python); do
+        python=$(real_python "$candidate") || continue
+        [ "$(minor_version "$python")" != "$1" ] || {
+            echo "$python"
+            return 0
+        }
+    done
+    return 1
+}
+
+newest_first() {
+    printf '%s\n' "$@" | sort -rV
 }
 
 # need_python PYTHON: its headers, venv, and its own test-suite. Status 1 if not to be had.
@@ -85,7 +107,7 @@ install_packages() {
         apt-get install -y -q --no-install-recommends $1 >/dev/null </dev/null
 }
 
-# EXTRA is test or dev, as in pyproject.toml.
+# EXTRA is test, dev or bench, as in pyproject.toml.
 need_venv() {
     # The settings of tools, at the end of the file, install nothing.
     stamp="$3 $2 $("$2" -V) $(sed '/^\[tool\./,$d' pyproject.toml | cksum)"

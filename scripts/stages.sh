@@ -22,10 +22,6 @@ skipped=0
 # What commands are started by: nothing, or scripts/in-root.sh and the root.
 inside=
 
-minor_version() {
-    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'
-}
-
 # run NAME COMMAND ...: the output to $log; says how it went.
 run() {
     name=$1
@@ -148,23 +144,6 @@ copy_tree() {
     while read -r file; do
         [ ! -e "$file" ] || printf '%s\n' "$file"
     done <"$logs/tree" | tar -cf - -T - | tar -xf - -C "$1"
-}
-
-# The newest installed Python of that minor version, from PATH or pyenv.
-find_python() {
-    pyenv_versions=${PYENV_ROOT:-$HOME/.pyenv}/versions
-    for candidate in "python$1" $(newest_first "$pyenv_versions/$1".*/bin/python); do
-        python=$(real_python "$candidate") || continue
-        [ "$(minor_version "$python")" != "$1" ] || {
-            echo "$python"
-            return 0
-        }
-    done
-    return 1
-}
-
-newest_first() {
-    printf '%s\n' "$@" | sort -rV
 }
 
 summary() {

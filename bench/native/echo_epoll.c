@@ -131,6 +131,7 @@ int main(int argc, char **argv)
 {
     static struct server server;
     die_with_parent();
+    raise_descriptor_limit();
     endpoint_parse(&server.endpoint, argc, argv, 1);
     server.listen_fd = endpoint_listen(&server.endpoint, SOCK_NONBLOCK);
     server.epoll_fd = epoll_create1(EPOLL_CLOEXEC);

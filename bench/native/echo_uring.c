@@ -353,6 +353,7 @@ int main(int argc, char **argv)
 {
     static struct server server;
     die_with_parent();
+    raise_descriptor_limit();
     endpoint_parse(&server.endpoint, argc, argv, 1);
     set_up_ring(&server.ring);
     set_up_buffers(&server);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -47,6 +48,16 @@ void die_with_parent(void)
     const char *parent = getenv("BENCH_PARENT_PID");
     if (parent && getppid() != (pid_t)atoi(parent)) /* it ended before we asked */
         exit(1);
+}
+
+void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        die_errno("getrlimit(RLIMIT_NOFILE)");
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        die_errno("setrlimit(RLIMIT_NOFILE)");
 }
 
 int endpoint_parse(struct endpoint *endpoint, int argc, char **argv, int first)

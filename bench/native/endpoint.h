@@ -1,4 +1,4 @@
-/* What the benchmark's three C programs share: giving up, dying with the parent,
+/* What the benchmark's C programs share: giving up, dying with the parent,
  * addresses, time. Not a library: each function ends the process on failure,
  * because a benchmark without its server or its load has nothing left to do. */
 #ifndef BENCH_ENDPOINT_H
@@ -26,6 +26,9 @@ __attribute__((noreturn)) void die_errno(const char *operation);
  * benchmark, kill -9 included, leaves a busy process behind. The parent names itself
  * in BENCH_PARENT_PID; without it (started by hand) the check for a lost race is left out. */
 void die_with_parent(void);
+
+/* As many descriptors as this process may ever have: the shell's usual limit is 1024. */
+void raise_descriptor_limit(void);
 
 /* Fill `endpoint` from the arguments at argv[first]. Returns the index of the first
  * argument that was not used. */

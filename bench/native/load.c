@@ -14,6 +14,8 @@
  * back whole and in its turn. Nothing is sent again: what the kernel drops is lost, and an
  * error, so that what is under way must fit into the server's receive buffer.
  *
+ * The program is built twice, over plain sockets and over TLS (channel.h).
+ *
  * One thread, edge-triggered epoll, one recv and one send a message: about what the
  * leanest echo server costs, so it needs a core of its own. Prints one JSON line.
  */
@@ -26,10 +28,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "channel.h"
 #include "endpoint.h"
 #include "histogram.h"
 
@@ -54,7 +56,7 @@ struct options {
 };
 
 struct connection {
-    int fd;
+    struct channel channel;
     unsigned index;
     uint64_t allowed_bytes; /* may be sent so far */
     uint64_t sent_bytes;
@@ -117,8 +119,8 @@ static void push(struct load *load, struct connection *connection)
         uint64_t left = connection->allowed_bytes - connection->sent_bytes;
         uint64_t piece = load->options.endpoint.is_datagram ? load->options.size_bytes : CHUNK_BYTES;
         size_t length = (size_t)(left < piece ? left : piece);
-        ssize_t sent = send(connection->fd, pattern_at(load, connection, connection->sent_bytes),
-                            length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = channel_send(&connection->channel,
+                                    pattern_at(load, connection, connection->sent_bytes), length);
         if (sent < 0 && errno == EAGAIN)
             return; /* the edge of EPOLLOUT brings us back */
         if (sent < 0)
@@ -168,8 +170,8 @@ static void received(struct load *load, struct connection *connection, size_t le
 static bool is_known_empty(const struct load *load, const struct connection *connection,
                            size_t length)
 {
-    if (load->options.endpoint.is_datagram)
-        return load->options.pipeline == 1 || connection->received_bytes == connection->sent_bytes;
+    if (load->options.endpoint.is_datagram || !channel_short_means_empty)
+        return connection->received_bytes == connection->sent_bytes;
     return length < CHUNK_BYTES;
 }
 
@@ -178,7 +180,7 @@ static bool is_known_empty(const struct load *load, const struct connection *con
 static void pull(struct load *load, struct connection *connection, uint64_t now)
 {
     for (;;) {
-        ssize_t length = recv(connection->fd, load->received, CHUNK_BYTES, MSG_DONTWAIT);
+        ssize_t length = channel_receive(&connection->channel, load->received, CHUNK_BYTES);
         if (length < 0 && errno == EAGAIN)
             return;
         if (length < 0)
@@ -261,14 +263,14 @@ static void open_connection(struct load *load, struct connection *connection, un
                                 .data.ptr = connection};
     unsigned pipeline = load->options.pipeline;
     connection->index = index;
-    connection->fd = endpoint_connect(&load->options.endpoint);
+    channel_open(&connection->channel, &load->options.endpoint);
     connection->allowed_bytes = load->options.size_bytes * pipeline;
     connection->started_at_ns = calloc(pipeline, sizeof(uint64_t));
     if (!connection->started_at_ns)
         die("out of memory");
     for (unsigned i = 0; i < pipeline; i++)
         connection->started_at_ns[i] = now_ns();
-    if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) < 0)
+    if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, connection->channel.fd, &event) < 0)
         die_errno("epoll_ctl");
     load->under_way += pipeline;
 }
@@ -337,6 +339,7 @@ int main(int argc, char **argv)
 {
     static struct load load; /* too large for a stack */
     die_with_parent();
+    raise_descriptor_limit();
     load.options = parse(argc, argv);
     pattern_fill(load.pattern);
     open_all(&load);

@@ -28,9 +28,9 @@ def test_a_run_over_datagrams_compares_every_byte(tmp_path: Path) -> None:
     arguments = ["--modes", "datagram", "--families", "tcp,unix", "--pipeline", "4"]
     arguments += ["--loops", "asyncio,c-epoll", "--baseline", "asyncio", "--rounds", "1"]
     assert echo.main([*arguments, "--seconds", "0.1", "--json", str(file)]) == 0
-    (case,) = json.loads(file.read_text())["cases"]
-    assert (case["mode"], case["family"]) == ("datagram", "udp")
-    assert list(case["loops"]) == ["asyncio"]
+    (scenario,) = json.loads(file.read_text())["scenarios"]
+    assert scenario["title"] == "echo UDP, 1 KiB, 10 connections, pipeline 4"
+    assert list(scenario["loops"]) == ["asyncio"]
 
 
 @contextmanager

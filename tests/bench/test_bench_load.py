@@ -19,10 +19,11 @@ import pytest
 
 from bench import native
 from bench.children import Child
-from bench.echo import probe, server_command
+from bench.echo import server_command
 from bench.errors import BenchError, MissingError
 from bench.load import Address, LoadPlan, run_load
 from bench.loops import NATIVE_SERVERS
+from bench.probe import probe
 
 SOCKET_LIMIT_S = 20.0
 ANY_PORT = ["tcp", "127.0.0.1", "0"]
@@ -47,15 +48,24 @@ def address_in(tmp_path: Path, family: str) -> Address:
 
 @pytest.mark.parametrize("program", list(native.PROGRAMS))
 def test_the_c_programs_compile_without_a_warning(program: str, tmp_path: Path) -> None:
-    if program == "echo_uring":
-        probe_liburing()
+    header = {"echo_uring": "liburing.h", "load_tls": "openssl/ssl.h"}.get(program, "stdio.h")
+    if not (Path("/usr/include") / header).exists():
+        pytest.skip(f"{header} is not installed: the benchmark then reports the same")
     assert native.built(program, tmp_path, "-Werror").exists()
 
 
-def probe_liburing() -> None:
-    """Skip where the header is not installed: the benchmark then reports the same."""
-    if not Path("/usr/include/liburing.h").exists():
-        pytest.skip("liburing.h is not installed")
+def test_a_missing_header_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "lacking.c"
+    source.write_text("#include <nowhere/nothing.h>\n")
+    program = native.Program("lacking", (str(source),), package="libnothing-dev")
+    monkeypatch.setitem(native.PROGRAMS, "lacking", program)
+    words = (
+        r"lacking does not compile: .*nothing\.h: No such file .*apt-get install libnothing-dev\)$"
+    )
+    with pytest.raises(MissingError, match=words):
+        native.built("lacking", tmp_path)
 
 
 def test_a_missing_compiler_is_named_with_the_remedy(
@@ -84,7 +94,7 @@ def test_a_native_server_echoes_every_byte(
         address = server.read_answer()["address"]
         for _ in range(2):  # the second load finds what the first one left
             result = run_load(address, plan, server.pid, core=None)
-            assert result.messages > 0 and result.measured_cpu_s > 0
+            assert result.operations > 0 and result.measured_cpu_s > 0
 
 
 def test_a_native_server_answers_end_of_file_after_the_last_byte(native_server: str) -> None:
@@ -109,7 +119,7 @@ def test_a_native_server_survives_a_peer_that_breaks_the_connection(native_serve
                 fill(sock)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         result = run_load(address, SHORT_PLAN, server.pid, core=None)
-        assert result.messages > 0
+        assert result.operations > 0
 
 
 def fill(sock: socket.socket) -> None:

@@ -55,6 +55,45 @@ def test_a_child_that_ignores_sigterm_is_killed(
     assert "ignored SIGTERM" in capsys.readouterr().err
 
 
+def test_a_child_that_closes_its_output_and_lives_on_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bench.children.STOP_LIMIT_S", 0.1)
+    with (
+        Child(python(f"import os; os.close(1); {WAIT_FOR_EVER}")) as child,
+        pytest.raises(BenchError, match="closed its output and did not end"),
+    ):
+        child.read_answer(LIMIT_S)
+
+
+def test_a_line_that_is_no_answer_is_shown() -> None:
+    with (
+        Child(python("print('hello from a library')")) as child,
+        pytest.raises(BenchError, match=r"no answer: b'hello from a library'"),
+    ):
+        child.read_answer(LIMIT_S)
+
+
+def test_the_last_words_of_a_child_are_the_reason_of_its_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = "import sys; print('a\\nthe reason\\n', file=sys.stderr); raise SystemExit(3)"
+    with (
+        Child(python(source)) as child,
+        pytest.raises(BenchError, match=r"exit status 3: the reason$"),
+    ):
+        child.read_answer(LIMIT_S)
+    assert capsys.readouterr().err == "a\nthe reason\n\n"
+
+
+def test_only_the_end_of_what_a_child_said_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    source = "import sys; print('x' * 10000 + 'end', file=sys.stderr, flush=True); print(1)"
+    with Child(python(source)) as child:
+        child.read_answer(LIMIT_S)
+    shown = capsys.readouterr().err
+    assert shown.endswith("xend\n") and len(shown) == 4096
+
+
 def test_a_child_runs_on_the_core_it_is_given() -> None:
     core = max(os.sched_getaffinity(0))
     with Child(python("print('{}', flush=True); " + WAIT_FOR_EVER), core) as child:
