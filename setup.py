@@ -25,6 +25,8 @@ HOT_MODULES = [
     "uringloop/transports/pipes.py",
     "uringloop/transports/datagram_receiving.py",
     "uringloop/transports/datagram.py",
+    "uringloop/transports/socket_info.py",
+    "uringloop/servers.py",
     "uringloop/driver/in_flight.py",
     "uringloop/driver/rings.pyx",
 ]

@@ -1,6 +1,8 @@
 """Listening sockets: one ACCEPT command that goes on answering, and what comes of each answer.
 
 asyncio's Server stays what it is; it asks the loop to start and stop serving a socket.
+
+Compiled by Cython together with servers.pxd.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.errors import ACCEPT_EXHAUSTED, CANCELED, exception_of
 from uringloop.transports.stream import StreamTransport
+
+_CANCELED = CANCELED
+_Socket = socket.socket
 
 # How long to leave the queue alone when descriptors or memory ran out: asyncio's second.
 _RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
@@ -110,7 +115,7 @@ class Acceptor(Operation):
             self._failed(result)
 
     def _failed(self, result: int) -> None:
-        if result == CANCELED:
+        if result == _CANCELED:
             self.start()
             return
         if not self._exhausted:
@@ -132,7 +137,7 @@ class Acceptor(Operation):
             os.close(fd)
             return
         self._exhausted = False
-        conn = socket.socket(*self._kind, fileno=fd)
+        conn = _Socket(self._kind[0], self._kind[1], self._kind[2], fd)
         extra = {"peername": _peer_name(conn)}
         if self._loop._debug:
             peer = extra["peername"]
