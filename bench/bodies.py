@@ -175,7 +175,7 @@ BODIES: dict[str, Body] = {
     "sleep(0)": Body(sleep_zero, "sleep", 2000),
     f"gather of {GATHERED_TASKS}": Body(gather_tasks, "gather", 10),
     "Queue ping-pong": Body(queue_ping_pong, "round trip", 500),
-    "call_soon_threadsafe round trip": Body(call_soon_threadsafe_round_trip, "round trip", 500),
-    "run_in_executor round trip": Body(run_in_executor_round_trip, "round trip", 200),
+    "call_soon_threadsafe round trip": Body(call_soon_threadsafe_round_trip, "round trip", 100),
+    "run_in_executor round trip": Body(run_in_executor_round_trip, "round trip", 50),
     "subprocess spawn": Body(subprocess_spawn, "process", 5),
 }

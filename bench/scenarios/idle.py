@@ -25,6 +25,8 @@ from bench.scenarios.memory import Memory, memory_of
 ANY_PORT = ["tcp", "127.0.0.1", "0"]
 # Open files of server and clients beside the connections.
 SPARE_FILES = 200
+# Long enough for some messages on a busy machine: none would be an error.
+WARMUP_S = 0.2
 # Opening all, or a message over each, however slow the server.
 OPEN_LIMIT_S = 60.0
 
@@ -49,7 +51,7 @@ class IdleConnections:
             allow_open_files(server.pid, self._idle + SPARE_FILES)
             address = server.read_answer()["address"]
             # Memory for what is done at all is not memory for a connection.
-            run_load(address, replace(self._plan, duration_s=0.05), server.pid, cores.load)
+            run_load(address, replace(self._plan, duration_s=WARMUP_S), server.pid, cores.load)
             with self._clients(address, cores) as clients:
                 before = memory_of(server.pid)
                 with opened(clients):

@@ -21,7 +21,7 @@ from bench.scenarios.churn import Churn, ChurnPlan, run_churn
 
 ANYWHERE = Cores(None, None)
 LIMIT_S = 20.0
-SHORT_PLAN = ChurnPlan(at_once=4, warmup_s=0.02, duration_s=0.1)
+SHORT_PLAN = ChurnPlan(at_once=4, warmup_s=0.02, duration_s=0.3)
 SIZE_BYTES = SHORT_PLAN.size_bytes
 
 Serve = Callable[[socket.socket, int], None]  # a connection, and how many came before it
@@ -48,7 +48,7 @@ def test_the_servers_in_c_are_the_limit_of_the_protocols_table() -> None:
 
 @pytest.mark.parametrize("size_bytes", [1, 16384])
 def test_other_sizes_come_back_whole(size_bytes: int) -> None:
-    plan = ChurnPlan(at_once=3, size_bytes=size_bytes, warmup_s=0.01, duration_s=0.05)
+    plan = ChurnPlan(at_once=3, size_bytes=size_bytes, warmup_s=0.01, duration_s=0.3)
     with Child(server_command("asyncio", "protocol", churn.ANY_PORT)) as server:
         address = server.read_answer()["address"]
         assert run_churn(address, plan, server.pid, core=None).operations > 0

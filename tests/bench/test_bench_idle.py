@@ -24,7 +24,7 @@ from bench.scenarios.memory import Memory, mapped_kib, memory_of
 ANYWHERE = Cores(None, None)
 LIMIT_S = 20.0
 WAIT_FOR_EVER = [sys.executable, "-c", "import threading; threading.Event().wait()"]
-SHORT_PLAN = LoadPlan(connections=2, warmup_s=0.02, duration_s=0.1, verify=True)
+SHORT_PLAN = LoadPlan(connections=2, warmup_s=0.02, duration_s=0.3, verify=True)
 
 
 @pytest.mark.parametrize("mode", ["protocol", "streams"])
