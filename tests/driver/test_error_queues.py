@@ -9,7 +9,12 @@ import socket
 import pytest
 from uringloop.driver._engine import lib
 
+from .conftest import operation_kinds
 from .engine_harness import nobody
+
+pytestmark = operation_kinds(
+    "buffer_ring", "multishot_recv", "multishot_recvmsg", reason="how a receive waits"
+)
 
 IP_RECVERR = 11
 SO_TIMESTAMPING = 37

@@ -13,7 +13,10 @@ import struct
 
 import pytest
 
+from .conftest import operation_kinds
 from .engine_harness import read_digest, read_rest
+
+pytestmark = operation_kinds(reason="no feature changes how a send goes on")
 
 MIB = 1 << 20
 LINGER_RESET = struct.pack("ii", 1, 0)
@@ -78,7 +81,7 @@ def test_a_large_message_arrives_whole(sized_engine, any_pair, in_thread):
     assert sized_engine.shared.counters.bytes_sent == len(data)
 
 
-@pytest.mark.engines("io_uring", "epoll", reason="no feature changes how a send goes on")
+@pytest.mark.engines("io_uring", "epoll", reason="it takes seconds")
 def test_more_than_two_gib_in_one_command_arrive(engine, pair, in_thread):
     """Row 12: one system call takes 2 GiB at most. The memory is all zeros that the kernel
     gives for nothing, but for marks where 31 and 32 bits end."""

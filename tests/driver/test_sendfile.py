@@ -12,7 +12,10 @@ import socket
 import pytest
 from uringloop.driver._engine import lib
 
+from .conftest import operation_kinds
 from .engine_harness import LIMIT_S, read_digest, read_rest
+
+pytestmark = operation_kinds(reason="sendfile(2) needs readiness, and no feature")
 
 MIB = 1 << 20
 GIB = 1 << 30

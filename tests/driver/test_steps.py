@@ -37,12 +37,17 @@ def half_closed(tcp_pair):
     return ours, peer
 
 
-@pytest.fixture
-def file(resources, tmp_path):
+@pytest.fixture(scope="module")
+def large_path(tmp_path_factory):
     """16 MiB, of which no two KiB are alike."""
-    path = tmp_path / "file"
+    path = tmp_path_factory.mktemp("steps") / "file"
     path.write_bytes(b"".join(b"%1024d" % i for i in range(16 * 1024)))
-    fd = os.open(path, os.O_RDONLY)
+    return path
+
+
+@pytest.fixture
+def file(resources, large_path):
+    fd = os.open(large_path, os.O_RDONLY)
     resources.callback(os.close, fd)
     return fd
 
