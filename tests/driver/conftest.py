@@ -2,7 +2,8 @@
 
 The engines: io_uring with all that the kernel has, io_uring with one feature less (so that
 each stand-in is tested on one kernel), io_uring with none of them, and epoll. io_uring is
-left out only where the kernel denies it, with the probe's reason.
+left out only where the kernel denies it, with the probe's reason. A file about one operation
+leaves out the features that have no part in it: `operation_kinds`.
 
 `engine` has the default sizes. `sized_engine` runs a test also with queues and pools so
 tiny that every shortage is met.
@@ -40,6 +41,16 @@ DISABLED = {
     "io_uring-plain": ALL_FEATURES,
     "epoll": lib.UL_FEATURE_IO_URING,
 }
+# What the ring itself can do is tested by test_turn, test_cancel, test_lifetime, test_fairness
+# and test_steps, with each of the above. The tests of one operation are run with all that
+# the kernel has, with nothing of it, and without each feature that this operation uses.
+OPERATION_KINDS = ("io_uring", "io_uring-plain", "epoll")
+
+
+def operation_kinds(*features: str, reason: str) -> pytest.MarkDecorator:
+    """The mark of a file of tests of operations that use these features."""
+    without = [f"io_uring-no-{feature}" for feature in features]
+    return pytest.mark.engines(*OPERATION_KINDS, *without, reason=reason)
 
 
 def probe(disabled: int = 0) -> Any:

@@ -9,6 +9,7 @@ It knows neither the loop nor which engine it drives.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import resource
@@ -377,6 +378,26 @@ def nobody(new_socket: Callable[[], socket.socket]) -> Any:
     address = sock.getsockname()
     sock.close()
     return address
+
+
+def read_rest(peer: socket.socket) -> bytes:
+    """All that comes until the end."""
+    data = bytearray()
+    while piece := peer.recv(1 << 20):
+        data += piece
+    return bytes(data)
+
+
+def read_digest(peer: socket.socket, total_bytes: int) -> str:
+    """Reads that much; answers its digest."""
+    digest = hashlib.sha256()
+    buffer = bytearray(256 * 1024)
+    while total_bytes:
+        size = peer.recv_into(buffer, min(total_bytes, len(buffer)))
+        assert size, "the end came early"
+        digest.update(memoryview(buffer)[:size])
+        total_bytes -= size
+    return digest.hexdigest()
 
 
 def abstract_name() -> bytes:

@@ -12,7 +12,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from .conftest import operation_kinds
 from .engine_harness import descriptors_left
+
+pytestmark = operation_kinds("multishot_accept", reason="how connections are accepted")
 
 LINGER_RESET = struct.pack("ii", 1, 0)
 

@@ -12,7 +12,7 @@ from select import POLLIN
 import pytest
 from uringloop.driver._engine import lib
 
-from .engine_harness import sockaddr
+from .engine_harness import read_rest, sockaddr
 
 
 def open_pipes(resources):
@@ -194,8 +194,7 @@ def test_sends_cancelled_in_a_race_with_the_reader_count_exactly(engine, new_pai
         final = sending.final
         sent_bytes = final.result if final.result >= 0 else final.address
         ours.close()
-        while piece := peer.recv(65_536):
-            received += piece
+        received += read_rest(peer)
         peer.close()
         assert final.result in (len(data), -errno.ECANCELED)
         assert received == data[:sent_bytes]

@@ -8,7 +8,10 @@ import socket
 
 import pytest
 
+from .conftest import operation_kinds
 from .engine_harness import sockaddr
+
+pytestmark = operation_kinds(reason="no feature changes how a connect goes on")
 
 
 @pytest.fixture

@@ -14,7 +14,10 @@ import tty
 import pytest
 from uringloop.driver._engine import lib
 
+from .conftest import operation_kinds
 from .engine_harness import LIMIT_S
+
+pytestmark = operation_kinds("buffer_ring", reason="where a read goes")
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -11,7 +11,12 @@ import socket
 import pytest
 from uringloop.driver._engine import lib
 
+from .conftest import operation_kinds
 from .engine_harness import HOSTS, LIMIT_S, abstract_name, nobody, sockaddr
+
+pytestmark = operation_kinds(
+    "buffer_ring", "incremental_buffers", "multishot_recvmsg", reason="how a message is received"
+)
 
 KIB = 1 << 10
 UDP_LARGEST = 65_507  # bytes of one datagram over IPv4

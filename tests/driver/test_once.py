@@ -10,7 +10,12 @@ import socket
 import pytest
 from uringloop.driver._engine import ffi, lib
 
+from .conftest import operation_kinds
 from .engine_harness import TINY, abstract_name, descriptors_left, name_of, sockaddr
+
+pytestmark = operation_kinds(
+    "buffer_ring", "incremental_buffers", "multishot_recvmsg", reason="where a receive goes"
+)
 
 KIB = 1 << 10
 

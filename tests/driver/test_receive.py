@@ -13,8 +13,12 @@ import struct
 import pytest
 from uringloop.driver._engine import ffi
 
-from .conftest import DISABLED
+from .conftest import DISABLED, operation_kinds
 from .engine_harness import TINY
+
+pytestmark = operation_kinds(
+    "buffer_ring", "incremental_buffers", "multishot_recv", reason="how a stream is received"
+)
 
 ONE_SHOT = ("io_uring-no-multishot_recv", "io_uring-no-buffer_ring", "io_uring-plain")
 LINGER_RESET = struct.pack("ii", 1, 0)

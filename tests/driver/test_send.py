@@ -13,20 +13,13 @@ import struct
 
 import pytest
 
+from .conftest import operation_kinds
+from .engine_harness import read_digest, read_rest
+
+pytestmark = operation_kinds(reason="no feature changes how a send goes on")
+
 MIB = 1 << 20
 LINGER_RESET = struct.pack("ii", 1, 0)
-
-
-def read_digest(peer, total_bytes):
-    """Reads that much; answers its digest."""
-    digest = hashlib.sha256()
-    buffer = bytearray(256 * 1024)
-    while total_bytes:
-        size = peer.recv_into(buffer, min(total_bytes, len(buffer)))
-        assert size, "the end came early"
-        digest.update(memoryview(buffer)[:size])
-        total_bytes -= size
-    return digest.hexdigest()
 
 
 def read_marks(peer, total_bytes):
@@ -88,7 +81,7 @@ def test_a_large_message_arrives_whole(sized_engine, any_pair, in_thread):
     assert sized_engine.shared.counters.bytes_sent == len(data)
 
 
-@pytest.mark.engines("io_uring", "epoll", reason="no feature changes how a send goes on")
+@pytest.mark.engines("io_uring", "epoll", reason="it takes seconds")
 def test_more_than_two_gib_in_one_command_arrive(engine, pair, in_thread):
     """Row 12: one system call takes 2 GiB at most. The memory is all zeros that the kernel
     gives for nothing, but for marks where 31 and 32 bits end."""
@@ -224,8 +217,7 @@ def test_a_cancelled_send_tells_exactly_how_much_was_sent(sized_engine, narrow_p
     assert sending.result == -errno.ECANCELED
     sent_bytes = sending.final.address
     ours.close()
-    while piece := peer.recv(65_536):
-        start += piece
+    start += read_rest(peer)
     assert 0 < sent_bytes < len(data)
     assert start == data[:sent_bytes]
 
@@ -239,9 +231,7 @@ def test_a_cancelled_vectored_send_tells_exactly_how_much_was_sent(engine, narro
     engine.cancel(sending)
     engine.finish(sending)
     ours.close()
-    received = b""
-    while piece := peer.recv(65_536):
-        received += piece
+    received = read_rest(peer)
     assert sending.result == -errno.ECANCELED
     assert len(received) == sending.final.address
     assert received == data[: len(received)]

@@ -11,7 +11,10 @@ import struct
 
 import pytest
 
+from .conftest import operation_kinds
 from .engine_harness import HOSTS, LIMIT_S, abstract_name, nobody, sockaddr
+
+pytestmark = operation_kinds(reason="sendto(2) needs readiness, and no feature")
 
 UDP_LARGEST = 65_507  # bytes of one datagram over IPv4
 

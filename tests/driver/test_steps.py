@@ -19,10 +19,9 @@ import pytest
 from uringloop.driver._engine import ffi, lib
 
 from .conftest import DISABLED
-from .engine_harness import LIMIT_S, Engine
+from .engine_harness import LIMIT_S, Engine, read_rest
 
 ISOLATED = Path(__file__).with_name("isolated")
-IP_RECVERR = 11
 MIB = 1 << 20
 only_io_uring = pytest.mark.engines(
     *[kind for kind in DISABLED if kind != "epoll"], reason="how io_uring polls"
@@ -38,12 +37,17 @@ def half_closed(tcp_pair):
     return ours, peer
 
 
-@pytest.fixture
-def file(resources, tmp_path):
+@pytest.fixture(scope="module")
+def large_path(tmp_path_factory):
     """16 MiB, of which no two KiB are alike."""
-    path = tmp_path / "file"
+    path = tmp_path_factory.mktemp("steps") / "file"
     path.write_bytes(b"".join(b"%1024d" % i for i in range(16 * 1024)))
-    fd = os.open(path, os.O_RDONLY)
+    return path
+
+
+@pytest.fixture
+def file(resources, large_path):
+    fd = os.open(large_path, os.O_RDONLY)
     resources.callback(os.close, fd)
     return fd
 
@@ -70,20 +74,13 @@ def completions_while_idle(engine):
     return engine.shared.counters.completions - before
 
 
-def read_slowly(peer):
-    data = b""
-    while piece := peer.recv(100_000):
-        data += piece
-    return data
-
-
 @only_io_uring
 def test_a_half_closed_peer_is_waited_for_asleep(engine, half_closed, file, in_thread):
     """Row 14: the poll for writing is answered with POLLRDHUP at once, again and again."""
     ours, peer = half_closed
     sending = engine.send_file(ours.fileno(), file, length=4 * MIB)
     assert completions_while_idle(engine) < 20
-    reading = in_thread(read_slowly, peer)
+    reading = in_thread(read_rest, peer)
     engine.finish(sending)
     ours.close()
     assert sending.result == 4 * MIB
@@ -99,7 +96,7 @@ def test_a_file_to_a_half_closed_peer_is_cancelled_exactly(sized_engine, half_cl
     sized_engine.finish(sending)
     ours.close()
     assert sending.result == -errno.ECANCELED
-    assert read_slowly(peer) == os.pread(file, sending.final.address, 0)
+    assert read_rest(peer) == os.pread(file, sending.final.address, 0)
 
 
 def test_files_to_half_closed_peers_cancelled_in_a_race_count_exactly(
@@ -122,53 +119,8 @@ def test_files_to_half_closed_peers_cancelled_in_a_race_count_exactly(
         ours.close()
         sent = sending.result if sending.result >= 0 else sending.final.address
         assert sending.result in (-errno.ECANCELED, 8 * MIB)
-        assert head + read_slowly(peer) == os.pread(file, sent, 0)
+        assert head + read_rest(peer) == os.pread(file, sent, 0)
         peer.close()
-
-
-@pytest.fixture
-def with_error_queue(resources):
-    """A UDP socket whose error queue is not empty, and stays so; its pending error is read."""
-    ours = resources.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    ours.bind(("127.0.0.1", 0))
-    ours.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
-    ours.setblocking(False)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        closed = nobody.getsockname()
-    ours.sendto(b"to nobody", closed)
-    with pytest.raises(ConnectionRefusedError):
-        ours.recv(1)
-    return ours
-
-
-@pytest.mark.engines(
-    "io_uring-no-multishot_recvmsg",
-    "io_uring-plain",
-    reason="the others wait inside the kernel, or by epoll",
-)
-def test_an_error_queue_that_nobody_reads_is_waited_on_asleep(engine, with_error_queue):
-    """POLLERR holds all the time. Messages come all the same."""
-    ours = with_error_queue
-    receiving = engine.receive_messages(ours.fileno())
-    assert completions_while_idle(engine) < 20
-    for number in range(50):
-        ours.sendto(b"%d" % number, ours.getsockname())
-        engine.run_until(lambda number=number: len(receiving.messages) == number + 1)
-    assert receiving.messages == [b"%d" % number for number in range(50)]
-    engine.cancel(receiving)
-    engine.finish(receiving)
-    assert receiving.result == -errno.ECANCELED
-
-
-@only_io_uring
-def test_an_error_queue_does_not_keep_messages_back(sized_engine, with_error_queue):
-    ours = with_error_queue
-    receiving = sized_engine.receive_messages(ours.fileno())
-    for number in range(50):
-        ours.sendto(b"%d" % number, ours.getsockname())
-    sized_engine.run_until(lambda: len(receiving.messages) == 50)
-    assert receiving.messages == [b"%d" % number for number in range(50)]
 
 
 @pytest.mark.engines("io_uring", reason="both ways of one kind are tried by the script")
@@ -220,7 +172,7 @@ def test_close_with_all_of_them_in_flight(sized_engine, pair, half_closed, file,
     assert not any(operation.is_done for operation in staged)
     sized_engine.close()
     half_closed[0].close()
-    read_slowly(half_closed[1])
+    read_rest(half_closed[1])
 
 
 def test_all_of_them_are_cancelled(sized_engine, pair, half_closed, file, resources):
