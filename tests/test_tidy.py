@@ -60,6 +60,7 @@ MAY_IMPORT = {
         "driver.in_flight",
         "driver.rings",
         "errors",
+        "transports.socket_info",
         "transports.stream",
     },
     "tls": {"transports.stream"},

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from uringloop.core cimport LoopCore
 from uringloop.driver.in_flight cimport Operation
 from uringloop.driver.rings cimport Rings
+from uringloop.transports.socket_info cimport SocketInfo, accepted_info
 
 cdef int64_t _CANCELED
 
@@ -16,6 +17,7 @@ cdef class Acceptor(Operation):
     cdef object _server
     cdef dict _tls_timeouts
     cdef object _context
+    cdef object _sockname
     cdef uint64_t _token
     cdef bint _stopped
     cdef bint _exhausted
@@ -23,4 +25,4 @@ cdef class Acceptor(Operation):
     cpdef completed(self, Rings rings, uint32_t opcode, int64_t result, bint more)
     cdef object _failed(self, int64_t result)
     cdef object _accepted(self, int fd)
-    cdef object _accept_plain(self, object conn, dict extra)
+    cdef object _accept_plain(self, object conn, SocketInfo info)

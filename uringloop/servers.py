@@ -19,6 +19,7 @@ from typing import Any
 from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.errors import ACCEPT_EXHAUSTED, CANCELED, exception_of
+from uringloop.transports.socket_info import SocketInfo, accepted_info
 from uringloop.transports.stream import StreamTransport
 
 _CANCELED = CANCELED
@@ -78,6 +79,7 @@ class Acceptor(Operation):
         self._server = server
         self._tls_timeouts = dict(zip(_TLS_TIMEOUT_NAMES, tls_timeouts, strict=False))
         self._context = copy_context() if context is None else context
+        self._sockname: Any = None  # of the last connection
         self._token = 0
         self._stopped = False
         self._exhausted = False
@@ -138,23 +140,24 @@ class Acceptor(Operation):
             return
         self._exhausted = False
         conn = _Socket(self._kind[0], self._kind[1], self._kind[2], fd)
-        extra = {"peername": _peer_name(conn)}
+        info = accepted_info(conn, self._sockname)
+        self._sockname = info.get("sockname")
         if self._loop._debug:
-            peer = extra["peername"]
+            peer = info.get("peername")
             logger.debug("%r got a new connection from %r: %r", self._server, peer, conn)
         if self._sslcontext is not None:
-            self._context.copy().run(self._accept_tls, conn, extra)
+            self._context.copy().run(self._accept_tls, conn, info)
         else:
-            self._accept_plain(conn, extra)
+            self._accept_plain(conn, info)
 
-    def _accept_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
-        self._loop.create_task(self._serve_tls(conn, extra))
+    def _accept_tls(self, conn: socket.socket, info: SocketInfo) -> None:
+        self._loop.create_task(self._serve_tls(conn, info))
 
-    async def _serve_tls(self, conn: socket.socket, extra: dict[str, Any]) -> None:
+    async def _serve_tls(self, conn: socket.socket, info: SocketInfo) -> None:
         """Sees the handshake through; of a failure only debug mode speaks, as with asyncio."""
         made: dict[str, Any] = {}
         try:
-            await self._shake_hands(conn, extra, made)
+            await self._shake_hands(conn, info, made)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -163,7 +166,7 @@ class Acceptor(Operation):
             self._loop._close_unowned(conn)
 
     async def _shake_hands(
-        self, conn: socket.socket, extra: dict[str, Any], made: dict[str, Any]
+        self, conn: socket.socket, info: SocketInfo, made: dict[str, Any]
     ) -> None:
         """Puts protocol and transport into `made` as soon as there are any."""
         made["protocol"] = self._factory()
@@ -174,7 +177,7 @@ class Acceptor(Operation):
             self._sslcontext,
             waiter,
             server_side=True,
-            extra=extra,
+            extra=info,
             server=self._server,
             **self._tls_timeouts,
         )
@@ -187,13 +190,13 @@ class Acceptor(Operation):
             # Its exception holds this frame: a cycle, if the frame held it too.
             del waiter
 
-    def _accept_plain(self, conn: socket.socket, extra: dict[str, Any]) -> None:
+    def _accept_plain(self, conn: socket.socket, info: SocketInfo) -> None:
         context = self._context.copy()
         made: dict[str, Any] = {}
         try:
             made["protocol"] = context.run(self._factory)
             transport = StreamTransport(
-                self._loop, conn, made["protocol"], context, extra, self._server
+                self._loop, conn, made["protocol"], context, info, self._server
             )
             transport.start(None)
         except (SystemExit, KeyboardInterrupt):
@@ -208,12 +211,3 @@ class Acceptor(Operation):
         if self._loop._debug:
             message = "Error on transport creation for incoming connection"
             self._loop.call_exception_handler({"message": message, "exception": error, **made})
-
-
-def _peer_name(conn: socket.socket) -> Any:
-    """The peer's address. None when it has gone already: accepting in the kernel leaves no
-    other moment to ask."""
-    try:
-        return conn.getpeername()
-    except OSError:
-        return None

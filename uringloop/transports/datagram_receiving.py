@@ -70,7 +70,7 @@ class ReceivingDatagrams(TransportBase):
         self._own(core, sock, context)
         self._extra = socket_info(sock, extra)
         self._address = address
-        self._is_connected = bool(self._extra["peername"])
+        self._is_connected = bool(self._extra.get("peername"))
         self._protocol = protocol
         self._lost_sends = 1
         self._addresses: dict[bytes, Any] = {}

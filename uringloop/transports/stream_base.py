@@ -19,7 +19,7 @@ from typing import Any
 from uringloop import stream_state
 from uringloop.driver import binding
 from uringloop.stream_state import STATE_NAMES, next_state
-from uringloop.transports.socket_info import socket_info
+from uringloop.transports.socket_info import SocketInfo, socket_info
 from uringloop.transports.transport_base import TransportBase
 from uringloop.write_queue import WriteQueue
 
@@ -41,7 +41,8 @@ class StreamBase(TransportBase):
     sock       non-blocking and connected; the transport closes it
     protocol   an asyncio.Protocol or BufferedProtocol
     context    the contextvars.Context that the protocol is called in
-    extra      what get_extra_info() knows; sockets' names are added
+    extra      what get_extra_info() knows: a dict, to which the socket's names are added, or
+               its SocketInfo
     server     the Server that accepted the connection, told when it ends; may be None
     """
 
@@ -56,7 +57,7 @@ class StreamBase(TransportBase):
         sock: socket.socket,
         protocol: Any,
         context: Any,
-        extra: dict[str, Any] | None = None,
+        extra: Any = None,
         server: Any = None,
     ) -> None:
         self._own(core, sock, context)
@@ -82,9 +83,9 @@ class StreamBase(TransportBase):
         self._io_flags = 0  # of RECV and SEND
         self._introduce(extra)
 
-    def _introduce(self, extra: dict[str, Any] | None) -> None:
+    def _introduce(self, extra: Any) -> None:
         """What a socket's transport is to the loop and to get_extra_info()."""
-        self._extra = socket_info(self._sock, extra)
+        self._extra = extra if type(extra) is SocketInfo else socket_info(self._sock, extra)
         self._core._transports[self._sock_fd] = self
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ cdef class TransportBase(Operation):
     cdef public object _sock
     cdef public int _sock_fd
     cdef object _context
-    cdef dict _extra
+    cdef object _extra  # a dict, or a SocketInfo
     cdef object _protocol
     cdef int _state
     cdef object _loss

@@ -39,7 +39,7 @@ class TransportBase(Operation):
         self._sock: Any = sock
         self._sock_fd = sock.fileno()
         self._context = context
-        self._extra: dict[str, Any] = {}
+        self._extra: Any = None
         self._protocol: Any = None
         self._state = _OPEN
         self._loss: Any = None
