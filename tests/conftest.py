@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ pytest.register_assert_rewrite("audit", "peers")
 from audit import assert_nothing_left, descriptors_of_a_loop, open_descriptors, settle  # noqa: E402
 from differences import DIFFERENCES  # noqa: E402
 from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop  # noqa: E402
+from peers import Pair  # noqa: E402
 
 TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs below Python
 
@@ -57,6 +59,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     body = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
     loop.run_until_complete(asyncio.wait_for(body, TEST_LIMIT_S))
     return True
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two connected sockets, ours non-blocking, the peer's with a limit."""
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    peer.settimeout(10)
+    with ours, peer:
+        yield ours, peer
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Non-blocking, on a free port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as sock:
+        sock.setblocking(False)
+        yield sock
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 PEER_LIMIT_S = 10
 
+Pair = tuple[socket.socket, socket.socket]
 Result = TypeVar("Result")
 
 

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
 
 import pytest
-from peers import turns
+from peers import Pair, turns
 from watchable import SOURCES, Calls
-
-Pair = tuple[socket.socket, socket.socket]
 
 IDLE_S = 0.05
 IDLE_TURNS_MAX = 20
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)
-    peer.settimeout(10)
-    with ours, peer:
-        yield ours, peer
 
 
 async def test_a_socket_closed_behind_the_loops_back_is_forgotten(

@@ -15,25 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import turns
+from peers import Pair, turns
 from watchable import SOURCES, Calls, Source
-
-Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture(params=SOURCES)
 def source(request: pytest.FixtureRequest) -> Iterator[Source]:
     with SOURCES[request.param]() as made:
         yield made
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)
-    peer.settimeout(10)
-    with ours, peer:
-        yield ours, peer
 
 
 async def test_a_reader_is_called_while_its_descriptor_is_readable(

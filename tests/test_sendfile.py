@@ -16,6 +16,7 @@ from typing import IO, Any
 import pytest
 import trustme
 from peers import (
+    Pair,
     Recorder,
     in_thread,
     limit_buffers,
@@ -30,8 +31,6 @@ from peers import (
 SIZE = 1_000_000
 SPARSE_BYTES = 4 * 1024**3 + 4096
 
-Pair = tuple[socket.socket, socket.socket]
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[IO[bytes]]:
@@ -40,15 +39,6 @@ def file(tmp_path: Path) -> Iterator[IO[bytes]]:
     path.write_bytes(numbered_bytes(SIZE))
     with path.open("r+b") as opened:
         yield opened
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)
-    peer.settimeout(10)
-    with ours, peer:
-        yield ours, peer
 
 
 async def test_a_file_is_sent_whole(file: IO[bytes], pair: Pair, loop: AbstractEventLoop) -> None:

@@ -13,13 +13,13 @@ import random
 import select
 import socket
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from audit import open_descriptors
 from loops import LoopFactory
 from peers import (
+    Pair,
     Recorder,
     in_thread,
     limit_buffers,
@@ -28,27 +28,8 @@ from peers import (
     until_true,
 )
 
-Pair = tuple[socket.socket, socket.socket]
-
 # How many turns of the loop may lie between a call and its cancellation.
 PAUSES = range(4)
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """Two connected sockets, ours non-blocking, the peer's with a limit."""
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)
-    peer.settimeout(10)
-    with ours, peer:
-        yield ours, peer
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0), backlog=1000) as sock:
-        sock.setblocking(False)
-        yield sock
 
 
 def udp_socket() -> socket.socket:

@@ -8,32 +8,11 @@ import os
 import socket
 import ssl
 from asyncio import AbstractEventLoop
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two connected sockets, ours non-blocking, the peer's with a limit."""
-    ours, peer = socket.socketpair()
-    ours.setblocking(False)
-    peer.settimeout(10)
-    with ours, peer:
-        yield ours, peer
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    with socket.create_server(("127.0.0.1", 0), backlog=1000) as sock:
-        sock.setblocking(False)
-        yield sock
-
-
-Pair = tuple[socket.socket, socket.socket]
+from peers import Pair, in_thread, limit_buffers, numbered_bytes, recv_exactly, reset, turns
 
 
 async def test_sock_recv_waits_for_data(pair: Pair, loop: AbstractEventLoop) -> None:
