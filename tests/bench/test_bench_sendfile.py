@@ -138,7 +138,7 @@ def test_an_unfaithful_server_is_noticed(
 
 
 def test_a_server_that_breaks_off_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
-    """A reset in the middle of a file, as from a server whose transport was aborted."""
+    """A reset in the place of a file, as from a server whose transport was aborted."""
     file = FileOnDisk(SIZE_BYTES)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host, port = listener.getsockname()
@@ -147,7 +147,8 @@ def test_a_server_that_breaks_off_is_noticed(capfd: pytest.CaptureFixture[str]) 
         with Child(command) as client:
             sock, _ = listener.accept()
             with sock:
-                sock.sendall(b"begun")
+                sock.settimeout(LIMIT_S)
+                assert sock.recv(1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             with pytest.raises(BenchError, match="exit status 1"):
                 client.read_answer()
