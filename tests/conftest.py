@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -26,6 +27,8 @@ TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts a background job deaf to Ctrl-C, which some tests give themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "difference(name): a listed difference from asyncio")
     config.addinivalue_line("markers", "ours: about what only our loops have")
 

@@ -23,11 +23,12 @@ DIFFERENCES = {
     "refused_run_forever": Difference(
         "run_forever() of CPython 3.13.0 forgets that the loop is running when it refuses to "
         "run it again; ours changes nothing",
-        on_this_python=VERSION >= (3, 13),
+        on_this_python=(3, 13) <= VERSION < (3, 14),
     ),
     "abort_after_lost": Difference(
-        "asyncio's abort() raises AttributeError when close() had to flush first and "
-        "connection_lost() has been called; ours does nothing"
+        "asyncio's abort() before 3.14 raises AttributeError when close() had to flush first and "
+        "connection_lost() has been called; ours does nothing",
+        on_this_python=VERSION < (3, 14),
     ),
     "wide_memoryview": Difference(
         "asyncio counts a memoryview in items but advances it in bytes, so that one of wider "
@@ -43,22 +44,25 @@ DIFFERENCES = {
         on_this_python=VERSION >= (3, 12),
     ),
     "writelines_empty_piece": Difference(
-        "asyncio since 3.12 fails in writelines() when all pieces are empty",
-        on_this_python=VERSION >= (3, 12),
+        "asyncio 3.12 and 3.13 fail in writelines() when all pieces are empty",
+        on_this_python=(3, 12) <= VERSION < (3, 14),
     ),
     "writelines_pauses": Difference(
         "asyncio from 3.12 to 3.13.0 does not pause the protocol in writelines() (cpython "
         "127656); ours does",
-        on_this_python=VERSION >= (3, 12),
+        on_this_python=(3, 12) <= VERSION < (3, 14),
     ),
     "pause_in_connection_made": Difference(
         "asyncio 3.10 reads on after pause_reading() in connection_made(); ours does not",
         on_this_python=VERSION < (3, 11),
     ),
     "failed_factory": Difference(
-        "asyncio leaves an accepted or connected socket to the garbage collector, with a "
-        "ResourceWarning, when the protocol factory or the set-up of TLS fails; ours closes it "
-        "at once"
+        "asyncio leaves an accepted socket to the garbage collector, with a ResourceWarning, when "
+        "the protocol factory fails; ours closes it at once"
+    ),
+    "failed_client_factory": Difference(
+        "asyncio before 3.14 does so with a connected socket, also when the set-up of TLS fails",
+        on_this_python=VERSION < (3, 14),
     ),
     "nodelay_without_proto": Difference(
         "asyncio does not set TCP_NODELAY on a socket that was made with proto=0; ours does"
@@ -68,8 +72,9 @@ DIFFERENCES = {
         "accept; ours serves or closes it"
     ),
     "start_tls_keeps_buffered": Difference(
-        "asyncio's StreamWriter.start_tls() forgets what its reader already holds of the "
-        "handshake (cpython 142352); ours feeds it to TLS"
+        "asyncio's StreamWriter.start_tls() before 3.14 forgets what its reader already holds of "
+        "the handshake (cpython 142352); ours feeds it to TLS",
+        on_this_python=VERSION < (3, 14),
     ),
     "start_tls_while_paused": Difference(
         "asyncio since 3.11 never resumes a protocol that was paused before start_tls(); ours does",
@@ -123,7 +128,8 @@ DIFFERENCES = {
     ),
     "close_after_loop": Difference(
         "asyncio before 3.13.2 cannot close a subprocess transport whose loop is closed "
-        "(cpython 114177): RuntimeError, and the child lives on; ours kills it"
+        "(cpython 114177): RuntimeError, and the child lives on; since then the child stays a "
+        "zombie, and its pidfd open; ours kills it and reaps it"
     ),
     "exit_context": Difference(
         "asyncio before 3.12 calls process_exited() from a thread's empty context; ours calls it "
@@ -153,8 +159,9 @@ DIFFERENCES = {
         "to what was sent, as after any other end"
     ),
     "huge_write": Difference(
-        "asyncio copies what is left of a write and moves it at every short send (up to 3.11): "
-        "two gibibytes take longer than any limit of a test; ours sends from where they are"
+        "asyncio before 3.12 copies what is left of a write and moves it at every short send: "
+        "two gibibytes take longer than any limit of a test; ours sends from where they are",
+        on_this_python=VERSION < (3, 12),
     ),
     "pause_datagrams": Difference(
         "asyncio 3.10 cannot pause a datagram transport; ours can",
@@ -166,9 +173,14 @@ DIFFERENCES = {
         on_this_python=VERSION < (3, 12),
     ),
     "datagram_header_bytes": Difference(
-        "asyncio 3.13 counts 8 bytes more for a waiting datagram, and never takes them back, "
-        "so that the protocol is resumed too late or never; ours takes them back",
-        on_this_python=VERSION >= (3, 13),
+        "asyncio 3.13.0 counts 8 bytes more for a waiting datagram, and never takes them back, "
+        "so that the protocol is resumed too late or never (cpython 135444); ours takes them back",
+        on_this_python=(3, 13) <= VERSION < (3, 14),
+    ),
+    "refused_while_paused": Difference(
+        "the kernel empties the receive queue of a connected Unix socket when a send finds the "
+        "peer gone, so that asyncio loses what came while it was paused; ours may have received "
+        "it by then, and delivers it"
     ),
     "sendto_after_lost": Difference(
         "asyncio's sendto() raises AttributeError after connection_lost() of an unconnected "

@@ -227,7 +227,7 @@ async def test_arguments_that_contradict_each_other_are_refused(loop: AbstractEv
             await loop.create_connection(Recorder, "127.0.0.1", 1, ssl_handshake_timeout=1)
 
 
-@pytest.mark.difference("failed_factory")
+@pytest.mark.difference("failed_client_factory")
 async def test_a_protocol_factory_that_fails_closes_the_connection(
     listener: socket.socket, loop: AbstractEventLoop
 ) -> None:

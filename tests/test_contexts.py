@@ -100,3 +100,22 @@ async def test_a_client_connection_lives_in_one_copy_of_its_makers_context(
     seen_by_made = "maker" if sys.version_info >= (3, 15) else "factory"
     assert made[0].seen == ["maker", seen_by_made, *LIFE[1:-1]]
     assert VAR.get() == "later"
+
+
+@pytest.mark.difference("one_context")
+async def test_reading_resumed_from_elsewhere_goes_on_in_the_connections_context(
+    loop: AbstractEventLoop,
+) -> None:
+    VAR.set("maker")
+    ours, peer = socket.socketpair()
+    with peer:
+        transport, protocol = await loop.create_unix_connection(
+            lambda: Noting(loop.create_future()), sock=ours
+        )
+        transport.pause_reading()
+        peer.sendall(b"data")
+        VAR.set("elsewhere")
+        transport.resume_reading()
+    await protocol.ended
+    assert protocol.seen[2:] == ["made", *LIFE[2:-1]]
+    assert VAR.get() == "elsewhere"

@@ -421,6 +421,23 @@ async def test_a_refusal_while_paused_is_told_afterwards(
             assert isinstance(protocol.errors[0], ConnectionRefusedError)
 
 
+@pytest.mark.difference("refused_while_paused")
+async def test_what_came_while_paused_is_delivered_though_the_peer_is_gone(
+    tmp_path: Path, loop: AbstractEventLoop
+) -> None:
+    with open_peer("unix", tmp_path) as peer:
+        async with endpoint("unix", tmp_path, peer) as protocol:
+            protocol.transport.pause_reading()
+            peer.sendto(b"last words", name_of(protocol))
+            await turns(3)
+            peer.close()
+            protocol.transport.sendto(b"anybody?")
+            assert isinstance(protocol.errors[0], ConnectionRefusedError)
+            protocol.transport.resume_reading()
+            await protocol.until_called("received")
+            assert protocol.payloads() == [b"last words"]
+
+
 @pytest.mark.difference("pause_datagrams")
 async def test_a_paused_endpoint_closes(tmp_path: Path, loop: AbstractEventLoop) -> None:
     with open_peer("udp", tmp_path) as peer:

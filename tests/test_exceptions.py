@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
+import weakref
 from asyncio import AbstractEventLoop
 from typing import Any
 
 import pytest
+from peers import turns
 from watchable import SOURCES
 
 Reported = list[dict[str, Any]]
@@ -278,3 +281,39 @@ def test_the_environment_turns_debug_mode_on(
 ) -> None:
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
     assert new_loop().get_debug()
+
+
+class Failing(asyncio.Protocol):
+    """Ends its connection by an exception whose traceback leads to its transport."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.BaseTransport | None = transport
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        raise ValueError(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert isinstance(exc, ValueError)
+        self.transport = None
+        self.lost.set_result(None)
+
+
+@pytest.mark.ours
+async def test_a_transport_that_failed_needs_no_garbage_collector(
+    loop: AbstractEventLoop, reported: Reported
+) -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        transport, protocol = await loop.create_unix_connection(Failing, sock=ours)
+        gone = weakref.ref(transport)
+        del transport
+        gc.disable()
+        try:
+            peer.send(b"data")
+            await protocol.lost
+            reported.clear()
+            await turns(4)
+            assert gone() is None
+        finally:
+            gc.enable()

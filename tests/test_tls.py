@@ -226,7 +226,7 @@ async def test_a_handshake_can_be_cancelled(loop: AbstractEventLoop) -> None:
                 await asyncio.sleep(0)
 
 
-@pytest.mark.difference("failed_factory")
+@pytest.mark.difference("failed_client_factory")
 @pytest.mark.parametrize(
     "argument",
     ["ssl_handshake_timeout", pytest.param("ssl_shutdown_timeout", marks=SHUTDOWN_TIMEOUT)],

@@ -206,9 +206,11 @@ class Exit(Operation):
 
     def _ended(self) -> None:
         """The child is a zombie, or was reaped behind our back."""
-        returncode = self._reap()
-        self._close_pidfd()
-        self._exits.remove(self)
+        try:
+            returncode = self._reap()
+        finally:
+            self._close_pidfd()
+            self._exits.remove(self)
         self._transport._process_exited(returncode)
 
     def _reap(self) -> int:

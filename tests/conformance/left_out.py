@@ -200,6 +200,13 @@ TESTS = {
     "replaces a method of one transport, which a compiled class does not let be done": (
         "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
     ),
+    "looks at the private _sock of a transport over a mock in the place of a socket": (
+        "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs",
+        "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only",
+    ),
+    "waits until a private attribute of the selector transport says that reading is paused": (
+        "test_server_context.AsyncioEventLoopTests.test_gh140947",
+    ),
     "mocks the module socket inside asyncio.unix_events": (
         "test_unix_events.SelectorEventLoopUnixSocketTests.test_create_unix_server_bind_error",
     ),
@@ -207,12 +214,15 @@ TESTS = {
 
 # The Python versions that an entry is for, where that is not each of them.
 SINCE = {
+    "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs": (3, 15),
+    "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only": (3, 15),
     "test_base_events.BaseEventLoopTests.test_custom_run_forever_integration": (3, 13),
     "test_base_events.BaseEventLoopTests.test_shutdown_default_executor_timeout": (3, 13),
     "test_eager_task_factory.CEagerTaskFactoryLoopTests.test_issue105987": (3, 12),
     "test_runners.RunTests.test_loop_factory_default_event_loop": (3, 13),
     "test_runners.RunnerTests.test_custom_factory": (3, 11),
     "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket": (3, 14),
+    "test_server_context.AsyncioEventLoopTests.test_gh140947": (3, 15),
     "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy": (3, 14),
     "test_subprocess.GenericWatcherTests": (3, 11),
     "test_subprocess.MultiLoopChildWatcherTests": (3, 12),

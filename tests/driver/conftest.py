@@ -53,6 +53,11 @@ def operation_kinds(*features: str, reason: str) -> pytest.MarkDecorator:
     return pytest.mark.engines(*OPERATION_KINDS, *without, reason=reason)
 
 
+# The threads that os.fork() is warned of, since 3.15 also here, are those of the test runner: the
+# child runs nothing that waits for them.
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
 def probe(disabled: int = 0) -> Any:
     result = ffi.new("struct ul_probe_result *")
     lib.ul_probe(disabled, result)

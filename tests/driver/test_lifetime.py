@@ -10,6 +10,7 @@ from select import POLLIN
 import pytest
 from uringloop.driver._engine import lib
 
+from .conftest import FORKS
 from .engine_harness import LIMIT_S, Engine, descriptors_left, sockaddr
 
 
@@ -191,6 +192,7 @@ def run_in_child(body):
         os._exit(status)
 
 
+@FORKS
 def test_a_forked_child_that_abandons_the_engine_does_not_disturb_the_parent(engine, new_pair):
     """Row 26: closing in the child may not cancel, wake or unregister for the parent."""
     (ours, peer), (polled, polled_peer) = new_pair(), new_pair()
@@ -216,6 +218,7 @@ def test_a_forked_child_that_abandons_the_engine_does_not_disturb_the_parent(eng
     assert engine.turn(None) == []
 
 
+@FORKS
 def test_a_forked_child_opens_an_engine_of_its_own(engine, features, pair):
     """Row 26."""
     engine.receive(pair[0].fileno())
@@ -235,6 +238,7 @@ def test_a_forked_child_opens_an_engine_of_its_own(engine, features, pair):
     assert run_in_child(echo) == 0
 
 
+@FORKS
 def test_a_child_that_keeps_our_sockets_open_does_not_keep_them_reporting(engine, new_pair):
     """Row 26, epoll's side: a registration belongs to the file, which the child shares, so
     closing it here does not end it. Nothing may report for it afterwards."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from uringloop.driver._engine import ffi, lib
 
-from .conftest import DISABLED
+from .conftest import DISABLED, FORKS
 from .engine_harness import LIMIT_S, Engine, read_rest
 
 ISOLATED = Path(__file__).with_name("isolated")
@@ -184,6 +184,7 @@ def test_all_of_them_are_cancelled(sized_engine, pair, half_closed, file, resour
     assert {each.result for each in staged} == {-errno.ECANCELED}
 
 
+@FORKS
 def test_a_child_leaves_all_of_them_to_the_parent(engine, pair, half_closed, file, resources):
     """Row 26."""
     staged = stage_steps(engine, pair, half_closed, file, resources)

@@ -219,6 +219,10 @@ class DatagramTransport(ReceivingDatagrams):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high_bytes, self._low_bytes = flow_control.write_limits(high, low)
         self._pause_protocol_if_full()
+        if self._look_again is not None:
+            # The protocol may be resumed by the new limits, as soon as in asyncio.
+            self._look_again.cancel()
+            self._look_again = self._core.call_soon(self._look_again_now)
 
     def _pause_protocol_if_full(self) -> None:
         if not self._protocol_paused and self._queued_bytes > self._high_bytes:

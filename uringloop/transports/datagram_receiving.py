@@ -225,6 +225,7 @@ class ReceivingDatagrams(TransportBase):
             if self._core._transports.get(self._sock_fd) is self:
                 del self._core._transports[self._sock_fd]
             self._protocol = None
+            self._loss = None  # its traceback may lead back to this transport
             self._backlog = None
             self._close_when_answered()
 

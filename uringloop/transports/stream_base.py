@@ -142,6 +142,7 @@ class StreamBase(TransportBase):
             self._protocol.connection_lost(self._loss)
         finally:
             self._state = next_state(self._state, stream_state.LOSS_TOLD)
+            self._loss = None  # its traceback may lead back to this transport
             self._release()
             self._close_when_answered()
 
