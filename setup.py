@@ -13,6 +13,7 @@ HOT_MODULES = [
     "uringloop/context_calls.pyx",
     "uringloop/handles.py",
     "uringloop/write_queue.py",
+    "uringloop/stream_state.py",
     "uringloop/timer_queue.py",
     "uringloop/core.py",
     "uringloop/lanes.py",

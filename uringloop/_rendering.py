@@ -19,6 +19,7 @@ HOT_MODULES = frozenset(
         "uringloop.context_calls",
         "uringloop.handles",
         "uringloop.write_queue",
+        "uringloop.stream_state",
         "uringloop.timer_queue",
         "uringloop.core",
         "uringloop.transports.pipes",

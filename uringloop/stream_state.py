@@ -1,7 +1,7 @@
 """The life of a byte stream, as one table.
 
 A transport asks `next_state` what an occurrence leads to; a pair that is missing is a bug
-in the caller. Pure: no I/O, no loop.
+in the caller. Pure: no I/O, no loop. Compiled by Cython together with stream_state.pxd.
 
     OPEN ----------- reading and writing
     FINISHING ------ write_eof() was asked, bytes are still queued

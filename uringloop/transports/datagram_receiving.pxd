@@ -3,6 +3,7 @@ cimport cython
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from uringloop.driver.rings cimport Rings
+from uringloop.stream_state cimport next_state
 from uringloop.transports.transport_base cimport TransportBase
 
 cdef uint32_t _RECVMSG

@@ -1,6 +1,7 @@
 # Types for the compiled rendering of stream_base.py.
 from libc.stdint cimport uint32_t, uint64_t
 from uringloop.transports.transport_base cimport TransportBase
+from uringloop.stream_state cimport next_state
 from uringloop.transports.socket_info cimport SocketInfo, socket_info
 from uringloop.write_queue cimport WriteQueue
 
