@@ -44,8 +44,8 @@ ENDS = ["call close", "call abort"]
 REACTIONS = {
     "received": [*ENDS, *PAUSE, *RAISES, SEND, "send bytes 1048576"],
     "error": [*ENDS, *RAISES, SEND],
-    "pause": [*RAISES, SEND],
-    "resume": [*RAISES, SEND],
+    "pause": [*RAISES, SEND] if FLOW_IS_COMPARED else [],
+    "resume": [*RAISES, SEND] if FLOW_IS_COMPARED else [],
     "lost": ["call close", *RAISES],
 }
 ARMED = st.sampled_from([(call, action) for call in REACTIONS for action in REACTIONS[call]])
@@ -153,6 +153,8 @@ class DatagramMachine(RuleBasedStateMachine):
     @when(peer_may_send)
     @rule(size=st.one_of(st.integers(0, 300), st.just(150_000)))
     def peer_sends(self, size: int) -> None:
+        if size > 300 and self.unread():
+            size = 300  # two large ones fill the peer's socket, unless the first has been read
         self.step(f"peer send {size}")
 
     @when(lambda self: MAY_PAUSE and self.is_there())
@@ -176,7 +178,7 @@ class DatagramMachine(RuleBasedStateMachine):
             self.step("send bytes 1048576")
         elif call == "lost":
             self.step("call close")
-        elif self.is_open() and FLOW_IS_COMPARED:
+        elif self.is_open():
             self.flood()
 
     # -- the end ----------------------------------------------------------------------------
