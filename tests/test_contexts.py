@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import socket
+import ssl
 import sys
 from asyncio import AbstractEventLoop
 
@@ -64,7 +66,10 @@ async def test_a_server_gives_each_connection_a_copy_of_its_context(
         await in_thread(send_and_leave, server.sockets[0].getsockname(), tls)
         await until_true(lambda n=count: len(protocols) == n)
         await protocols[-1].ended
-        assert protocols[-1].seen == ["server", *LIFE[:-1]]
+        # asyncio 3.10 takes TLS's goodbye for the end of all, and tells of no EOF.
+        hears_eof = not tls or sys.version_info >= (3, 11)
+        life = LIFE if hears_eof else [call for call in LIFE if call != "eof"]
+        assert protocols[-1].seen == ["server", *life[:-1]]
     assert VAR.get() == "later"
     server.close()
 
@@ -74,7 +79,8 @@ def send_and_leave(address: tuple[str, int], tls: bool) -> None:
         if tls:
             with contexts().client.wrap_socket(peer, server_hostname="tls.test") as encrypted:
                 encrypted.sendall(b"data")
-                encrypted.unwrap()
+                with contextlib.suppress(ssl.SSLEOFError):
+                    encrypted.unwrap()  # asyncio 3.10 hangs up without an answer
         else:
             peer.sendall(b"data")
 
