@@ -189,3 +189,22 @@ def test_a_generator_that_is_forgotten_is_closed_by_the_loop(loop: AbstractEvent
 
     loop.run_until_complete(take_one())
     loop.run_until_complete(asyncio.wait_for(until_closed(), 10))
+
+
+async def test_programs_may_replace_asyncios_classes(
+    loop: AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some do to nest loops; asyncio looks its classes up for each Task and Future."""
+
+    class OwnTask(asyncio.Task):  # type: ignore[type-arg]
+        pass
+
+    class OwnFuture(asyncio.Future):  # type: ignore[type-arg]
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", OwnTask)
+    monkeypatch.setattr(asyncio.futures, "Future", OwnFuture)
+    task = loop.create_task(asyncio.sleep(0, "slept"))
+    assert type(task) is OwnTask
+    assert type(loop.create_future()) is OwnFuture
+    assert await task == "slept"

@@ -8,8 +8,6 @@ from uringloop cimport timer_queue
 from uringloop.handles cimport Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
 cdef object _monotonic
-cdef object _Task
-cdef object _Future
 cdef double _WAIT_MAX_S
 cdef Py_ssize_t _PURGE_TIMERS_MIN
 cdef double _PURGE_FRACTION

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from asyncio import base_events, format_helpers
+from asyncio import base_events, format_helpers, futures, tasks
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -37,8 +37,6 @@ _PURGE_FRACTION = 0.5
 _WAIT_MAX_S = 24 * 3600.0
 
 _monotonic = time.monotonic
-_Task: Any = asyncio.Task
-_Future: Any = asyncio.Future
 
 
 class LoopCore:
@@ -150,10 +148,11 @@ class LoopCore:
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         if kwargs or self._closed or self._debug or self._task_factory is not None:
             return super().create_task(coro, **kwargs)  # type: ignore[misc]
-        return _Task(coro, loop=self)
+        # Looked up for each: there are programs that replace asyncio's class.
+        return tasks.Task(coro, loop=self)  # type: ignore[arg-type]
 
     def create_future(self) -> asyncio.Future[Any]:
-        return _Future(loop=self)
+        return futures.Future(loop=self)  # type: ignore[arg-type]
 
     def get_debug(self) -> bool:
         return self._debug
