@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("audit", "peers")
@@ -31,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "difference(name): a listed difference from asyncio")
     config.addinivalue_line("markers", "ours: about what only our loops have")
+
+
+def pytest_collection_finish() -> None:
+    """Hypothesis registers its generator of random numbers in its first run, and warns if a
+    fixture has frozen what refers to that: a run before all fixtures."""
+    once = hypothesis.settings(max_examples=1, database=None)
+    once(hypothesis.given(hypothesis.strategies.none())(lambda _: None))()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
