@@ -7,7 +7,6 @@ from uringloop.driver.rings cimport Rings
 from uringloop cimport timer_queue
 from uringloop.handles cimport Handle, TimerHandle, new_handle, new_threadsafe_handle, new_timer
 
-cdef object _monotonic
 cdef double _WAIT_MAX_S
 cdef Py_ssize_t _PURGE_TIMERS_MIN
 cdef double _PURGE_FRACTION
@@ -26,6 +25,7 @@ cdef class LoopCore:
     cdef public object _task_factory
 
     cdef public object _driver
+    cdef object _monotonic
     cdef public Rings _rings
     cdef public InFlight _in_flight
     cdef list _batch

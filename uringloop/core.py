@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from asyncio import base_events, format_helpers, futures, tasks
 from collections import deque
 from collections.abc import Callable
@@ -36,8 +35,6 @@ _PURGE_FRACTION = 0.5
 # Longer waits are cut here: epoll and timespec have room, a float's nanoseconds have not.
 _WAIT_MAX_S = 24 * 3600.0
 
-_monotonic = time.monotonic
-
 
 class LoopCore:
     """Ready queue, timers and the turn of an event loop."""
@@ -45,6 +42,7 @@ class LoopCore:
     def _start_core(self, driver: Any) -> None:
         """Sets the core up on an open driver; call before BaseEventLoop.__init__."""
         self._driver = driver
+        self._monotonic = driver.monotonic
         self._rings = driver.rings
         self._in_flight = driver.in_flight
         # The callbacks that run now; what they add is in _ready. An exception that stops the
@@ -68,8 +66,8 @@ class LoopCore:
     # -- asyncio's scheduling -------------------------------------------------------
 
     def time(self) -> float:
-        """Seconds of the loop's clock, CLOCK_MONOTONIC."""
-        return _monotonic()
+        """Seconds of the driver's clock: CLOCK_MONOTONIC, but for a simulated kernel's."""
+        return self._monotonic()
 
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
@@ -109,7 +107,7 @@ class LoopCore:
         if delay is None:
             raise TypeError("delay must not be None")
         # asyncio calls call_at() by its name, and so do its messages.
-        return self._call_at(_monotonic() + delay, callback, args, context, "call_at")
+        return self._call_at(self._monotonic() + delay, callback, args, context, "call_at")
 
     def call_at(
         self,
@@ -133,7 +131,7 @@ class LoopCore:
         if self._closed:
             self._check_closed()
         if when != when:
-            when = _monotonic()  # not a number: due at once, where it cannot upset the heap
+            when = self._monotonic()  # not a number: due at once, where it cannot upset the heap
         timer = new_timer(when, callback, args, self, context)
         if self._debug:
             self._check_thread()
@@ -238,7 +236,7 @@ class LoopCore:
         if not self._scheduled:
             return -1
         timer = self._scheduled[0]
-        wait_s = timer._when - _monotonic()
+        wait_s = timer._when - self._monotonic()
         if wait_s <= 0.0:
             return 0
         if wait_s > _WAIT_MAX_S:
@@ -316,7 +314,7 @@ class LoopCore:
 
     def _collect_timers(self) -> None:
         scheduled = self._scheduled
-        end = _monotonic() + self._clock_resolution
+        end = self._monotonic() + self._clock_resolution
         while scheduled:
             timer = scheduled[0]
             if timer._when >= end:

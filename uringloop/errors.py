@@ -18,6 +18,33 @@ ACCEPT_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 CANCELED = -errno.ECANCELED
 CLOSED_DESCRIPTOR = -errno.EBADF
 
+# What an operation of engine.h may end with, but for ECANCELED, which any may: what the manual
+# pages of its system call and of the protocols list, less what the engine itself meets (EAGAIN,
+# EINTR, EINPROGRESS; of accept also the errors of a single dead connection). An errno that is not
+# here is raised all the same.
+_SOCKET = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EFAULT, errno.EINVAL, errno.ENOMEM})
+_NETWORK = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+ANSWERS: dict[str, frozenset[int]] = {
+    "accept": _SOCKET | ACCEPT_EXHAUSTED | {errno.EOPNOTSUPP, errno.EPERM},
+    "recv": _SOCKET | {errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT},
+    "send": _SOCKET
+    | {errno.EACCES, errno.EALREADY, errno.ECONNRESET, errno.EDESTADDRREQ, errno.EISCONN}
+    | {errno.EMSGSIZE, errno.ENOBUFS, errno.ENOTCONN, errno.EOPNOTSUPP, errno.EPIPE}
+    | {errno.ETIMEDOUT},
+    "connect": _NETWORK
+    | {errno.EACCES, errno.EPERM, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+    | {errno.EALREADY, errno.EBADF, errno.EFAULT, errno.EISCONN, errno.ENOTSOCK}
+    | {errno.EPROTOTYPE, errno.ETIMEDOUT},
+    "poll": frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOMEM}),
+    "recvmsg": _SOCKET | _NETWORK | {errno.ENOTCONN},
+    "sendmsg": _SOCKET
+    | _NETWORK
+    | {errno.EACCES, errno.EDESTADDRREQ, errno.EMSGSIZE, errno.ENOBUFS, errno.EPERM},
+    "sendfile": frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.EIO, errno.ENOMEM})
+    | {errno.ENOSYS, errno.EOVERFLOW, errno.ESPIPE, errno.EPIPE, errno.ECONNRESET}
+    | {errno.ETIMEDOUT},
+}
+
 
 def exception_of(operation: str, result: int) -> BaseException:
     """The exception for a negative `result` (-errno) of `operation`, a verb for the message.

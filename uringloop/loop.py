@@ -30,6 +30,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     """An asyncio event loop on io_uring, or on epoll where io_uring cannot be had.
 
     backend   "io_uring", "epoll" or "auto"; None asks the environment's URINGLOOP_BACKEND
+    driver    an open engine to use instead, for tests: a driver.Driver, or what looks like one
     raises    RuntimeError when io_uring is demanded and cannot be had
     """
 
@@ -39,10 +40,11 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     _debug: Any
     _ensure_resolved: Any
 
-    def __init__(self, backend: str | None = None) -> None:
+    def __init__(self, backend: str | None = None, *, driver: Any = None) -> None:
         # Closed until all is there, so that a failure here leaves no half of a loop.
         self._closed = True
-        driver = open_driver(backend)
+        if driver is None:
+            driver = open_driver(backend)
         asyncio.BaseEventLoop.__init__(self)
         self._ready = []
         self._start_core(driver)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +40,14 @@ class DriverState:
 
 
 class Driver:
-    """An open engine and its operations in flight."""
+    """An open engine and its operations in flight.
+
+    monotonic   the clock that the engine waits by, in seconds
+    """
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
+        self.monotonic = time.monotonic
         self.in_flight = InFlight()
         self.rings = Rings()
         self._engine = ffi.NULL

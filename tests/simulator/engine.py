@@ -1,0 +1,249 @@
+"""The simulated engine: engine.h's contract, out of the simulated kernel, as a seed decides.
+
+Everything that the contract allows happens here, and nothing that it does not. What the program
+does against its side of the contract goes into `violations`.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from tests.simulator.chance import MICROSECOND, MILLISECOND, NEVER
+from tests.simulator.kernel import Kernel, Outside, Target
+from tests.simulator.memory import Command, Memory
+from tests.simulator.requests import KINDS, NAMES, TARGETS, Answer, Request
+from tests.simulator.streams import Stream
+from uringloop.driver.binding import UL_LAZY, UL_OP_CANCEL, ffi, lib
+from uringloop.errors import ANSWERS
+
+FAILS_WITHIN = 20 * MILLISECOND
+SHORTAGE = 100 * MICROSECOND
+LATE_ANSWERS_MAX = 3
+
+RECEIVES = frozenset({lib.UL_OP_RECV, lib.UL_OP_RECVMSG})
+SENDS = frozenset({lib.UL_OP_SEND, lib.UL_OP_SENDFILE})
+
+# How a turn says that it failed as no engine does; see driver.SimulatedDriver.explain().
+FAILED = -errno.EPROTO
+
+
+class Stuck(Exception):
+    """The loop waits for ever, and nothing will happen."""
+
+
+class SimulatedEngine:
+    """An engine as Rings sees it: `memory` and the C function pointer `turn_pointer`.
+
+    turn_number   counts the turns
+    failure       what ended the last turn by an exception
+    trace         what happened, in order: equal for equal seeds
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.chance = kernel.chance
+        self.memory = Memory(self.chance.temper.capacity)
+        self.requests: dict[int, Request] = {}
+        self.violations: list[str] = []
+        self.trace: list[str] = []
+        self.failure: BaseException | None = None
+        self.turn_number = 0
+        self.is_woken = False
+        self._counting = 0
+        self._closed: list[Target] = []
+        # Kept here: cffi frees a callback with its object.
+        self.turn_pointer = ffi.callback(
+            "int(struct ul_engine *, int64_t)", self._turn, error=FAILED, onerror=self._turn_failed
+        )
+
+    def _turn_failed(self, kind: Any, error: BaseException, traceback: Any) -> None:
+        self.failure = error
+
+    # -- a turn -------------------------------------------------------------------------
+
+    def _turn(self, engine: Any, timeout_ns: int) -> int:
+        shared = self.memory.shared
+        self.turn_number += 1
+        shared.counters.turns += 1
+        self._counting = 0
+        self.memory.begin_turn()
+        self._look()
+        self._take_commands()
+        if not self.chance.happens(self.chance.temper.interrupts):
+            self._wait(NEVER if timeout_ns < 0 else self.kernel.now_ns + timeout_ns)
+        self.is_woken = False
+        self.kernel.tick()
+        shared.in_flight = len(self.requests)
+        shared.counters.events += shared.event_count
+        return int(shared.event_count)
+
+    def _wait(self, deadline: int) -> None:
+        """Gathers events, until one counts; the virtual clock goes on meanwhile."""
+        while True:
+            self.kernel.move_streams()
+            self._step_all()
+            if self._counting or self.is_woken or self.memory.is_full():
+                return
+            at = self._next_at()
+            if at >= deadline:
+                if deadline == NEVER:
+                    raise Stuck(self._waiting())
+                self.kernel.now_ns = deadline
+                return
+            self.kernel.now_ns = max(at, self.kernel.now_ns)
+
+    def _next_at(self) -> int:
+        """When there is something to do."""
+        times = [self._at(request) for request in self.requests.values()]
+        times.append(self.kernel.next_at())
+        times += [each.full_until for each in self.kernel.datagrams if each.is_full()]
+        return min(times)
+
+    def _at(self, request: Request) -> int:
+        moves = request.is_ready() or request.cancelled
+        return min(request.at if moves else NEVER, request.fails_at)
+
+    def _waiting(self) -> str:
+        named = [f"{each.name} of {each.target.number}" for each in self.requests.values()]
+        return f"nothing can happen any more; in flight: {', '.join(named) or 'nothing'}"
+
+    # -- commands -----------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Descriptors that were closed: a transport's only after the last answer. What sock_* calls
+        are about may be closed at any time, and a listener with the cancel on its way."""
+        for target in self.kernel.look():
+            if isinstance(target, Stream):
+                self._closed_under(self._requests_of(target))
+            else:
+                self._closed.append(target)
+
+    def _requests_of(self, target: Target) -> list[Request]:
+        return [each for each in self.requests.values() if each.target is target]
+
+    def _closed_under(self, requests: list[Request]) -> None:
+        for request in requests:
+            if not request.is_once:
+                self.violations.append(f"{request.target.number} closed under {request.name}")
+
+    def _check_closed(self) -> None:
+        """Once all commands were taken, with the cancels among them."""
+        for target in self._closed:
+            self._closed_under([each for each in self._requests_of(target) if not each.cancelled])
+        self._closed.clear()
+
+    def _take_commands(self) -> None:
+        while (command := self.memory.take_command()) is not None:
+            self.memory.shared.counters.commands += 1
+            if command.opcode == UL_OP_CANCEL:
+                self._cancel(command.argument)
+            else:
+                self._start(command)
+        if not self.memory.shared.command_count:
+            self._check_closed()
+
+    def _cancel(self, token: int) -> None:
+        request = self.requests.get(token)
+        if request is None or request.cancelled:
+            return
+        self.trace.append(f"cancel {request.name} {request.target.number}")
+        request.cancelled = True
+        if self.chance.happens(self.chance.temper.losing):
+            request.late_answers = self.chance.between(1, LATE_ANSWERS_MAX)
+        request.at = self.kernel.now_ns + self.chance.delay_ns()
+
+    def _start(self, command: Command) -> None:
+        target = self.kernel.target_of(command.fd)
+        if not isinstance(target, TARGETS.get(command.opcode, object)) or target is None:
+            self.violations.append(f"{NAMES.get(command.opcode)} of descriptor {command.fd}")
+            self.memory.give(command, -errno.EBADF, 0, more=False)
+            self._counting += 1
+            return
+        request = KINDS[command.opcode](self, command, target)
+        self._check(request)
+        self.trace.append(f"start {request.name} {target.number} {command.length}")
+        self.requests[command.token] = request
+        request.at = self.kernel.now_ns + self.chance.delay_ns()
+        if not isinstance(target, Outside) and self.chance.happens(self.chance.temper.errors):
+            request.fails_at = self.kernel.now_ns + self.chance.between(0, FAILS_WITHIN)
+
+    def _check(self, request: Request) -> None:
+        command = request.command
+        if command.token in self.requests:
+            self.violations.append(f"{request.name}: its token is in use")
+        if command.opcode in SENDS and any(
+            each.target is request.target and each.command.opcode in SENDS
+            for each in self.requests.values()
+        ):
+            self.violations.append(f"a second send on {request.target.number}")
+
+    # -- answers ------------------------------------------------------------------------
+
+    def _step_all(self) -> None:
+        """Moves what can be moved now: each once, some twice or three times."""
+        for _ in range(self.chance.between(1, 3)):
+            for request in self.chance.shuffled(self._movable()):
+                if self.memory.is_full():
+                    return
+                self._move(request)
+
+    def _movable(self) -> list[Request]:
+        return [each for each in self.requests.values() if self._at(each) <= self.kernel.now_ns]
+
+    def _move(self, request: Request) -> None:
+        if self._at(request) > self.kernel.now_ns:
+            return
+        if request.fails_at > self.kernel.now_ns and self._lacks_buffer(request):
+            return
+        answer = self._answer(request)
+        request.at = self.kernel.now_ns + self.chance.delay_ns()
+        if answer is not None:
+            self._give(request, answer)
+
+    def _answer(self, request: Request) -> Answer | None:
+        if request.fails_at <= self.kernel.now_ns:
+            error = self.kernel.pick_error(request.name, ANSWERS[request.name])
+            return request.fail(error)
+        if request.cancelled and not self._comes_too_late(request):
+            return Answer(-errno.ECANCELED, request.done)
+        return request.step()
+
+    def _comes_too_late(self, request: Request) -> bool:
+        """Whether the kernel had an answer before it heard of the cancel."""
+        if not request.late_answers or not request.is_ready():
+            return False
+        request.late_answers -= 1
+        return True
+
+    def _lacks_buffer(self, request: Request) -> bool:
+        """Whether a receive must wait for receive buffers: an ENOBUFS met inside."""
+        if request.command.opcode not in RECEIVES:
+            return False
+        shared, temper = self.memory.shared, self.chance.temper
+        if shared.buffers_held >= temper.buffers:
+            return True
+        if not self.chance.happens(temper.shortages):
+            return False
+        shared.counters.buffer_shortages += 1
+        request.at = self.kernel.now_ns + self.chance.between(1, SHORTAGE)
+        return True
+
+    def _give(self, request: Request, answer: Answer) -> None:
+        self.trace.append(
+            f"{self.kernel.now_ns} {request.name} {request.target.number}"
+            f" {self._shown(request, answer)}{'' if answer.final else ' more'}"
+        )
+        command = request.command
+        self.memory.give(command, answer.result, answer.address, more=not answer.final)
+        is_lazy = command.flags & UL_LAZY and request.turn == self.turn_number
+        self._counting += not is_lazy
+        if answer.final:
+            del self.requests[command.token]
+
+    @staticmethod
+    def _shown(request: Request, answer: Answer) -> str:
+        """Descriptors are not the same in another run."""
+        if request.name == "accept" and answer.result >= 0:
+            return "a connection"
+        return str(answer.result)

@@ -1,0 +1,299 @@
+"""One operation that the simulated engine was asked for, and how each opcode is carried out.
+
+A request is moved in small steps: each may give one event, or only make progress (a part of a
+send). `is_ready` and `step` never decide when; that is the engine's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.simulator.chance import NEVER
+from tests.simulator.datagrams import DatagramSocket
+from tests.simulator.kernel import Outside, Target
+from tests.simulator.memory import Command, bytes_at, name_at, pieces_at, write_name_at
+from tests.simulator.streams import Listener, Stream
+from uringloop.driver import binding
+from uringloop.driver.binding import UL_NAME_BYTES, UL_ONCE, UL_VECTORED, lib
+
+if TYPE_CHECKING:
+    from tests.simulator.engine import SimulatedEngine
+
+NAMES: dict[int, str] = {
+    binding.UL_OP_ACCEPT: "accept",
+    binding.UL_OP_RECV: "recv",
+    binding.UL_OP_SEND: "send",
+    binding.UL_OP_CONNECT: "connect",
+    binding.UL_OP_POLL: "poll",
+    binding.UL_OP_RECVMSG: "recvmsg",
+    binding.UL_OP_SENDMSG: "sendmsg",
+    binding.UL_OP_SENDFILE: "sendfile",
+}
+
+RECEIVE_BUFFER_BYTES = 65_536
+MSG_TRUNC = 0x20
+
+# Errors after which a connection is no more; after the others it could go on.
+_ENDS_CONNECTION = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNREFUSED})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An event: a result, what it names, whether it is final."""
+
+    result: int
+    address: int = 0
+    final: bool = True
+
+
+class Request:
+    """A command between its turn and its final event.
+
+    at             when it may be moved next
+    fails_at       when it ends with an error, if it is still there
+    late_answers   how often it still goes on once it is cancelled
+    done           bytes sent so far
+    turn           the engine's, when it was taken
+    """
+
+    def __init__(self, engine: SimulatedEngine, command: Command, target: Target) -> None:
+        self.engine = engine
+        self.kernel = engine.kernel
+        self.command = command
+        self.target: Any = target
+        self.at = 0
+        self.fails_at = NEVER
+        self.cancelled = False
+        self.late_answers = 0
+        self.done = 0
+        self.turn = engine.turn_number
+
+    @property
+    def name(self) -> str:
+        return NAMES[self.command.opcode]
+
+    @property
+    def is_once(self) -> bool:
+        return bool(self.command.flags & UL_ONCE)
+
+    def is_ready(self) -> bool:
+        """Whether a step would get anywhere without a cancel or an error."""
+        raise NotImplementedError
+
+    def step(self) -> Answer | None:
+        """Goes on; None where there is nothing to tell yet."""
+        raise NotImplementedError
+
+    def fail(self, error: int) -> Answer:
+        """Ends with `error`, and does to the socket what goes with it."""
+        if isinstance(self.target, Stream) and self.target.connection is not None:
+            self.target.connection.faults.append(f"{self.name}: {errno.errorcode[error]}")
+            if error in _ENDS_CONNECTION and not self.target.broken:
+                self.target.reset_peer(f"{self.name} broke the connection")
+                self.target.break_off(0)
+        return Answer(-error, self.done)
+
+    def receive_limit(self) -> int:
+        length = self.command.length if self.is_once else 0
+        return min(length or RECEIVE_BUFFER_BYTES, RECEIVE_BUFFER_BYTES)
+
+    def told_error(self) -> Answer:
+        """The socket's own error, told once."""
+        error = self.target.error
+        self.target.error = 0
+        return Answer(-error, self.done)
+
+
+class Accept(Request):
+    target: Listener
+
+    def is_ready(self) -> bool:
+        return bool(self.target.queue)
+
+    def step(self) -> Answer | None:
+        stream = self.kernel.accept(self.target)
+        own, peer = self.target.name, self.kernel.name_of(stream)
+        if self.is_once:
+            if self.command.address:
+                write_name_at(self.command.address, peer)
+            return Answer(stream.fd)
+        without_names = self.kernel.chance.happens(self.kernel.chance.temper.shortages)
+        address = 0 if without_names else self.engine.memory.lend_names(own, peer)
+        return Answer(stream.fd, address, final=False)
+
+
+class Receive(Request):
+    target: Stream
+
+    def is_ready(self) -> bool:
+        return self.target.is_readable()
+
+    def step(self) -> Answer | None:
+        stream = self.target
+        if stream.error:
+            return self.told_error()
+        if not stream.inbox:
+            return Answer(0)
+        size = self.kernel.chance.part_of(min(len(stream.inbox), self.receive_limit()))
+        data = bytes(stream.inbox[:size])
+        del stream.inbox[:size]
+        return Answer(size, self.engine.memory.lend_bytes(data), final=self.is_once)
+
+
+class SendBase(Request):
+    """What goes into a stream until all of it is there."""
+
+    target: Stream
+
+    def is_ready(self) -> bool:
+        return self.target.is_writable() or self._is_complete()
+
+    def step(self) -> Answer | None:
+        stream = self.target
+        if stream.error:
+            return self.told_error()
+        if stream.broken or stream.shut:
+            return Answer(-errno.EPIPE, self.done)
+        room = stream.send_room()
+        if room and not self._is_complete():
+            data = self._read(self.kernel.chance.part_of(room))
+            stream.outbox += data
+            self.done += len(data)
+        return Answer(self.done) if self._is_complete() else None
+
+    def _is_complete(self) -> bool:
+        raise NotImplementedError
+
+    def _read(self, limit: int) -> bytes:
+        """What comes after the `done` bytes, at most `limit`, out of the program's memory."""
+        raise NotImplementedError
+
+
+class Send(SendBase):
+    def _pieces(self) -> list[tuple[int, int]]:
+        command = self.command
+        if command.flags & UL_VECTORED:
+            return pieces_at(command.address, command.length)
+        return [(command.address, command.length)]
+
+    def _is_complete(self) -> bool:
+        return self.done >= sum(size for _, size in self._pieces())
+
+    def _read(self, limit: int) -> bytes:
+        skipped = self.done
+        data = bytearray()
+        for address, size in self._pieces():
+            begin = min(skipped, size)
+            skipped -= begin
+            count = min(size - begin, limit - len(data))
+            if count:
+                data += bytes_at(address + begin, count)
+        return bytes(data)
+
+
+class SendFile(SendBase):
+    def _is_complete(self) -> bool:
+        end = min(self.command.address + self.command.length, self._file_bytes())
+        return self.command.address + self.done >= end
+
+    def _file_bytes(self) -> int:
+        return os.fstat(self.command.argument).st_size
+
+    def _read(self, limit: int) -> bytes:
+        limit = min(limit, self.command.length - self.done)
+        return os.pread(self.command.argument, limit, self.command.address + self.done)
+
+
+class Connect(Request):
+    target: Stream
+
+    def __init__(self, engine: SimulatedEngine, command: Command, target: Target) -> None:
+        super().__init__(engine, command, target)
+        self._name = bytes_at(command.address, command.length)
+
+    def is_ready(self) -> bool:
+        return True
+
+    def step(self) -> Answer | None:
+        return Answer(self.kernel.connect(self.target, self._name))
+
+
+class Poll(Request):
+    """Of datagrams: now and then told of room that is not there, as unix(7) sockets do."""
+
+    def __init__(self, engine: SimulatedEngine, command: Command, target: Target) -> None:
+        super().__init__(engine, command, target)
+        may_lie = isinstance(target, DatagramSocket)
+        self._lies = may_lie and self.kernel.chance.happens(self.kernel.chance.temper.cuts // 4)
+
+    def is_ready(self) -> bool:
+        return self._lies or self._mask() != 0
+
+    def step(self) -> Answer | None:
+        return Answer(self._mask() or self.command.argument)
+
+    def _mask(self) -> int:
+        target = self.target
+        if isinstance(target, Outside):
+            return 0
+        if isinstance(target, DatagramSocket):
+            ready = {select.POLLIN: bool(target.inbox), select.POLLOUT: not target.is_full()}
+        else:
+            ready = {select.POLLIN: target.is_readable(), select.POLLOUT: target.is_writable()}
+        return self.command.argument & sum(bit for bit, holds in ready.items() if holds)
+
+
+class ReceiveMessage(Request):
+    target: DatagramSocket
+
+    def is_ready(self) -> bool:
+        return bool(self.target.inbox or self.target.error)
+
+    def step(self) -> Answer | None:
+        if self.target.error:
+            return self.told_error()
+        data, sender = self.target.inbox.popleft()
+        limit = self.command.length or len(data)
+        flags = MSG_TRUNC if len(data) > limit else 0
+        data = data[:limit]
+        where = self.engine.memory.lend_message(data, sender, flags)
+        return Answer(len(data), where, final=self.is_once)
+
+
+class SendMessage(Request):
+    target: DatagramSocket
+
+    def is_ready(self) -> bool:
+        return not self.target.is_full()
+
+    def step(self) -> Answer | None:
+        data = bytes_at(self.command.address, self.command.length)
+        receiver = name_at(self.command.argument)
+        assert len(receiver) <= UL_NAME_BYTES
+        self.target.leave(data, receiver)
+        return Answer(len(data))
+
+
+KINDS: dict[int, type[Request]] = {
+    lib.UL_OP_ACCEPT: Accept,
+    lib.UL_OP_RECV: Receive,
+    lib.UL_OP_SEND: Send,
+    lib.UL_OP_CONNECT: Connect,
+    lib.UL_OP_POLL: Poll,
+    lib.UL_OP_RECVMSG: ReceiveMessage,
+    lib.UL_OP_SENDMSG: SendMessage,
+    lib.UL_OP_SENDFILE: SendFile,
+}
+TARGETS: dict[int, type] = {
+    lib.UL_OP_ACCEPT: Listener,
+    lib.UL_OP_RECV: Stream,
+    lib.UL_OP_SEND: Stream,
+    lib.UL_OP_CONNECT: Stream,
+    lib.UL_OP_RECVMSG: DatagramSocket,
+    lib.UL_OP_SENDMSG: DatagramSocket,
+    lib.UL_OP_SENDFILE: Stream,
+}

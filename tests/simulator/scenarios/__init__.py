@@ -1,0 +1,1 @@
+"""The scenarios: small programs over the whole loop, each with an oracle of its own."""
