@@ -56,7 +56,7 @@ class Caller(Tracked):
     async def send(self, data: bytes, then_end: bool) -> None:
         """Writes `data` bit by bit, heeding the transport's flow control."""
         position = 0
-        while position < len(data) and not self.lost.done():
+        while position < len(data) and not self.transport.is_closing():
             size = self.world.chance.between(1, self.world.chance.pick((10, 3_000, 100_000)))
             self._write(data[position : position + size])
             position += size
