@@ -44,6 +44,7 @@ class DatagramSocket(socket.socket):
         self.closed = self._is_seen_closed = False
         self.refusals: list[int] = []  # errnos that sendto() raised
         self.accepted: list[bytes] = []  # messages that left
+        self.delivered: list[tuple[bytes, bytes]] = []  # messages that were received
 
     def getsockname(self) -> Any:
         return self.address

@@ -114,7 +114,7 @@ class SimulatedEngine:
         """Descriptors that were closed: a transport's only after the last answer. What sock_* calls
         are about may be closed at any time, and a listener with the cancel on its way."""
         for target in self.kernel.look():
-            if isinstance(target, Stream):
+            if isinstance(target, Stream) and not target.is_raw:
                 self._closed_under(self._requests_of(target))
             else:
                 self._closed.append(target)

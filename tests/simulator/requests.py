@@ -37,7 +37,9 @@ NAMES: dict[int, str] = {
 RECEIVE_BUFFER_BYTES = 65_536
 MSG_TRUNC = 0x20
 
-# Errors after which a connection is no more; after the others it could go on.
+# Errors after which a connection is no more; after the others it could go on. Those of a SENDFILE
+# that nothing was sent by are about the file alone.
+_NOT_SO = frozenset({errno.EINVAL, errno.ENOSYS, errno.ESPIPE})
 _ENDS_CONNECTION = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNREFUSED})
 
 
@@ -90,7 +92,8 @@ class Request:
 
     def fail(self, error: int) -> Answer:
         """Ends with `error`, and does to the socket what goes with it."""
-        if isinstance(self.target, Stream) and self.target.connection is not None:
+        is_harmless = self.name == "sendfile" and not self.done and error in _NOT_SO
+        if isinstance(self.target, Stream) and self.target.connection and not is_harmless:
             self.target.connection.faults.append(f"{self.name}: {errno.errorcode[error]}")
             if error in _ENDS_CONNECTION and not self.target.broken:
                 self.target.reset_peer(f"{self.name} broke the connection")
@@ -257,6 +260,7 @@ class ReceiveMessage(Request):
         if self.target.error:
             return self.told_error()
         data, sender = self.target.inbox.popleft()
+        self.target.delivered.append((data, sender))
         limit = self.command.length or len(data)
         flags = MSG_TRUNC if len(data) > limit else 0
         data = data[:limit]

@@ -38,6 +38,7 @@ class Stream:
     shut       the program has ended what it sends
     closed     the program has closed its descriptor
     ended      what the peer sends is at its end, behind the inbox
+    is_raw     a program works it by sock_* calls, and may close it at any time
     error      an errno that the next operation is told
     broken     after that, receiving is at its end and sending is -EPIPE
     """
@@ -52,7 +53,7 @@ class Stream:
         self.inbox = bytearray()
         self.outbox = bytearray()
         self.shut = self.closed = self.ended = self.broken = False
-        self._end_told = False
+        self._end_told = self.is_raw = False
         self.error = 0
         self.due_at = 0
         self.took_directly = 0

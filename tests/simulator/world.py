@@ -11,6 +11,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +42,18 @@ class Failed(AssertionError):
     """An invariant does not hold."""
 
 
+class AtOnce(ThreadPoolExecutor):
+    """An executor without threads: their moments would be nobody's choice."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class World:
     """What a scenario works with.
 
@@ -56,6 +69,7 @@ class World:
         self.driver = SimulatedDriver(self.kernel, engine)
         self.engine = self.driver.engine
         self.loop = uringloop.loop.EventLoop(driver=self.driver)
+        self.loop.set_default_executor(AtOnce())
         self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
         self.protocols: list[Tracked] = []
         self.reports: list[dict[str, Any]] = []
