@@ -357,3 +357,17 @@ def _count_until_eof(sock: socket.socket) -> int:
     limit_buffers(sock, 1 << 22)
     scratch = bytearray(1 << 22)
     return sum(itertools.takewhile(bool, (sock.recv_into(scratch) for _ in itertools.count())))
+
+
+async def test_a_send_that_fails_at_once_is_told_at_once(
+    loop: AbstractEventLoop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """The peer reads no more, and nothing else is going to wake the loop."""
+    ours, peer = pair
+    transport, recorder = await loop.create_connection(Recorder, sock=ours)
+    await turns(3)
+    peer.shutdown(socket.SHUT_RD)
+    began = loop.time()
+    transport.write(b"for nobody")
+    assert isinstance(await recorder.lost, BrokenPipeError)
+    assert loop.time() - began < 5

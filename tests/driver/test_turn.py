@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import signal
+import socket
 import threading
 import time
 from select import POLLIN, POLLOUT
@@ -185,6 +186,19 @@ def test_a_lazy_answer_in_a_later_turn_counts(engine, pair, in_thread):
     assert engine.turn(LIMIT_S)
     assert polling.result == POLLIN
     writing.result(LIMIT_S)
+
+
+def test_a_lazy_answer_that_is_an_error_ends_the_wait(engine, pair):
+    """Nobody would hear of it otherwise: here no receive is told anything."""
+    ours, peer = pair
+    receiving = engine.receive(ours.fileno())
+    peer.shutdown(socket.SHUT_RD)
+    sending = engine.send(ours.fileno(), b"x", lib.UL_LAZY)
+    start = time.monotonic()
+    engine.turn(LIMIT_S)
+    assert time.monotonic() - start < LIMIT_S / 2
+    assert sending.result == -errno.EPIPE
+    assert not receiving.is_done
 
 
 def test_lazy_answers_beyond_the_room_for_events_are_not_lost(sized_engine, pair):
