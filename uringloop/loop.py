@@ -268,10 +268,16 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             raise
 
     def _close_unowned(self, sock: socket.socket) -> None:
-        """Closes a socket that no transport took over: its protocol could not be made."""
+        """Closes a socket that no transport took over: its protocol could not be made.
+
+        A transport closes its own, and if it was lost already, after the kernel's last answer.
+        """
         transport = self._transports.get(sock.fileno())
-        if transport is None or transport._sock is not sock:
-            sock.close()
+        if transport is not None and transport._sock is sock:
+            return
+        if any(getattr(each, "_sock", None) is sock for each in self._in_flight.operations()):
+            return
+        sock.close()
 
     @signature_of(asyncio.BaseEventLoop.start_tls)
     async def start_tls(
