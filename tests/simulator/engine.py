@@ -7,6 +7,7 @@ does against its side of the contract goes into `violations`.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from typing import Any
 
 from tests.simulator.chance import MICROSECOND, MILLISECOND, NEVER
@@ -28,7 +29,7 @@ SENDS = frozenset({lib.UL_OP_SEND, lib.UL_OP_SENDFILE})
 FAILED = -errno.EPROTO
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """The loop waits for ever, and nothing will happen."""
 
 
@@ -36,6 +37,7 @@ class SimulatedEngine:
     """An engine as Rings sees it: `memory` and the C function pointer `turn_pointer`.
 
     turn_number   counts the turns
+    met           how often what the simulator is for came about, by words
     failure       what ended the last turn by an exception
     trace         what happened, in order: equal for equal seeds
     """
@@ -50,6 +52,7 @@ class SimulatedEngine:
         self.failure: BaseException | None = None
         self.turn_number = 0
         self.is_woken = False
+        self.met: Counter[str] = Counter()
         self._counting = 0
         self._closed: list[Target] = []
         # Kept here: cffi frees a callback with its object.
@@ -70,7 +73,9 @@ class SimulatedEngine:
         self.memory.begin_turn()
         self._look()
         self._take_commands()
-        if not self.chance.happens(self.chance.temper.interrupts):
+        if self.chance.happens(self.chance.temper.interrupts):
+            self.met["a turn without a look"] += 1
+        else:
             self._wait(NEVER if timeout_ns < 0 else self.kernel.now_ns + timeout_ns)
         self.is_woken = False
         self.kernel.tick()
@@ -88,7 +93,7 @@ class SimulatedEngine:
             at = self._next_at()
             if at >= deadline:
                 if deadline == NEVER:
-                    raise Stuck(self._waiting())
+                    raise StuckError(self._waiting())
                 self.kernel.now_ns = deadline
                 return
             self.kernel.now_ns = max(at, self.kernel.now_ns)
@@ -146,6 +151,7 @@ class SimulatedEngine:
     def _cancel(self, token: int) -> None:
         request = self.requests.get(token)
         if request is None or request.cancelled:
+            self.met["a cancel of nothing"] += request is None
             return
         self.trace.append(f"cancel {request.name} {request.target.number}")
         request.cancelled = True
@@ -185,6 +191,7 @@ class SimulatedEngine:
         for _ in range(self.chance.between(1, 3)):
             for request in self.chance.shuffled(self._movable()):
                 if self.memory.is_full():
+                    self.met["more events than fit"] += 1
                     return
                 self._move(request)
 
@@ -198,22 +205,30 @@ class SimulatedEngine:
             return
         answer = self._answer(request)
         request.at = self.kernel.now_ns + self.chance.delay_ns()
-        if answer is not None:
+        if answer is None:
+            self.met["a short send"] += 1
+        else:
             self._give(request, answer)
 
     def _answer(self, request: Request) -> Answer | None:
         if request.fails_at <= self.kernel.now_ns:
-            error = self.kernel.pick_error(request.name, ANSWERS[request.name])
-            return request.fail(error)
+            self.met["an error"] += 1
+            return request.fail(self.pick_error(request))
         if request.cancelled and not self._comes_too_late(request):
+            self.met["a cancel that won"] += 1
             return Answer(-errno.ECANCELED, request.done)
         return request.step()
+
+    def pick_error(self, request: Request) -> int:
+        """What it fails with."""
+        return self.kernel.pick_error(request.name, ANSWERS[request.name])
 
     def _comes_too_late(self, request: Request) -> bool:
         """Whether the kernel had an answer before it heard of the cancel."""
         if not request.late_answers or not request.is_ready():
             return False
         request.late_answers -= 1
+        self.met["a cancel that lost"] += 1
         return True
 
     def _lacks_buffer(self, request: Request) -> bool:
@@ -222,10 +237,12 @@ class SimulatedEngine:
             return False
         shared, temper = self.memory.shared, self.chance.temper
         if shared.buffers_held >= temper.buffers:
+            self.met["no receive buffer left"] += 1
             return True
         if not self.chance.happens(temper.shortages):
             return False
         shared.counters.buffer_shortages += 1
+        self.met["receive buffers that were short"] += 1
         request.at = self.kernel.now_ns + self.chance.between(1, SHORTAGE)
         return True
 
@@ -237,7 +254,7 @@ class SimulatedEngine:
         command = request.command
         self.memory.give(command, answer.result, answer.address, more=not answer.final)
         is_lazy = command.flags & UL_LAZY and request.turn == self.turn_number
-        self._counting += not is_lazy
+        self._counting += answer.result < 0 or not is_lazy
         if answer.final:
             del self.requests[command.token]
 

@@ -25,7 +25,6 @@ from uringloop.addresses import pack_sockaddr
 BEGINNING_NS = 1_000 * SECOND
 
 
-
 class Outside:
     """A real descriptor, of which only readiness is asked: the epoll set of the loop, in which it
     has the pipe of its signals. None come in a run."""

@@ -57,6 +57,7 @@ class Request:
 
     at             when it may be moved next
     fails_at       when it ends with an error, if it is still there
+    forced         with which, for tests that say so
     late_answers   how often it still goes on once it is cancelled
     done           bytes sent so far
     turn           the engine's, when it was taken
@@ -69,6 +70,7 @@ class Request:
         self.target: Any = target
         self.at = 0
         self.fails_at = NEVER
+        self.forced = 0
         self.cancelled = False
         self.late_answers = 0
         self.done = 0

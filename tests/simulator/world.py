@@ -38,7 +38,7 @@ def payload(key: int, size: int) -> bytes:
     return _PATTERN[begin : begin + size]
 
 
-class Failed(AssertionError):
+class FailedError(AssertionError):
     """An invariant does not hold."""
 
 
@@ -126,17 +126,17 @@ class World:
 
     def expect_injected(self, operation: str, error: OSError) -> None:
         if (operation, error.errno) not in self.kernel.injected:
-            raise Failed(f"{operation} failed by itself: {error!r}")
+            raise FailedError(f"{operation} failed by itself: {error!r}")
 
     def expect_bytes(self, received: bytes, sent: bytes, faults: list[str], what: str) -> None:
         """All of them, or a beginning where something went wrong, which it does not by itself."""
         if faults and self.is_orderly and not self.kernel.injected:
-            raise Failed(f"{what}: {faults}, and the kernel was calm")
+            raise FailedError(f"{what}: {faults}, and the kernel was calm")
         if faults:
             if not sent.startswith(received):
-                raise Failed(f"{what}: {_first_difference(received, sent)} (after {faults})")
+                raise FailedError(f"{what}: {_first_difference(received, sent)} (after {faults})")
         elif received != sent:
-            raise Failed(f"{what}: {_first_difference(received, sent)}")
+            raise FailedError(f"{what}: {_first_difference(received, sent)}")
 
     # -- the audit ----------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class World:
         await asyncio.sleep(SETTLE_S)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
-            raise Failed(f"tasks are left: {others}")
+            raise FailedError(f"tasks are left: {others}")
 
 
 def _first_difference(received: bytes, sent: bytes) -> str:
@@ -244,12 +244,10 @@ class Tracked(asyncio.Protocol):
 Scenario = Callable[[World], Awaitable[None]]
 
 
-def run(
-    scenario: Scenario, seed: int, engine: type[SimulatedEngine] = SimulatedEngine
-) -> World:
+def run(scenario: Scenario, seed: int, engine: type[SimulatedEngine] = SimulatedEngine) -> World:
     """Runs one scenario on one seed.
 
-    raises   Failed, Stuck, or whatever came of a bug
+    raises   FailedError, StuckError, or whatever came of a bug
     """
     world = World(seed, scenario.__name__, engine)
     with _closed_at_the_end(world):
@@ -257,7 +255,7 @@ def run(
         world.loop.run_until_complete(world.settle())
         leftovers = list(world.leftovers())
         if leftovers:
-            raise Failed("; ".join(leftovers))
+            raise FailedError("; ".join(leftovers))
     return world
 
 

@@ -1,1 +1,30 @@
 """The scenarios: small programs over the whole loop, each with an oracle of its own."""
+
+from __future__ import annotations
+
+from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
+from tests.simulator.scenarios.closing import abort, server_close
+from tests.simulator.scenarios.datagrams import udp, udp_calls
+from tests.simulator.scenarios.echoing import echo, half_close, proxy
+from tests.simulator.scenarios.flow import pause_resume, streams
+from tests.simulator.scenarios.timing import timers
+from tests.simulator.scenarios.tls import start_tls, tls_echo
+from tests.simulator.world import Scenario
+
+ALL: list[Scenario] = [
+    echo,
+    proxy,
+    half_close,
+    pause_resume,
+    streams,
+    start_tls,
+    tls_echo,
+    server_close,
+    abort,
+    sock_cancel,
+    accept_cancel,
+    sendfile,
+    udp,
+    udp_calls,
+    timers,
+]

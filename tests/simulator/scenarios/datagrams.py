@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.simulator.datagrams import DatagramSocket
 from tests.simulator.scenarios.calls import CANCELLED, cancelled_sometimes, end
-from tests.simulator.world import Failed, World, payload
+from tests.simulator.world import FailedError, World, payload
 from uringloop.addresses import unpack_sockaddr
 
 PATIENCE_S = 3.0
@@ -110,6 +110,8 @@ async def udp(world: World) -> None:
     await asyncio.gather(*[person.send(sockets) for person in people])
     await asyncio.sleep(PATIENCE_S)
     for person in people:
+        if person.sock.inbox and not person.transport.is_closing():
+            raise FailedError("messages have arrived, and nobody receives them")
         person.transport.close()
     for person in people:
         await person.lost
@@ -134,7 +136,7 @@ async def udp_calls(world: World) -> None:
     await end(receiving, over)
     delivered = [(data, unpack_sockaddr(name)) for data, name in receiver.delivered]
     if received != delivered:
-        raise Failed(f"{len(received)} messages received of {len(delivered)} delivered")
+        raise FailedError(f"{len(received)} messages received of {len(delivered)} delivered")
     sender.close()
     receiver.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.simulator.world import Failed, Tracked, World, payload
+from tests.simulator.world import FailedError, Tracked, World, payload
 
 
 class Echo(Tracked):
@@ -106,7 +106,7 @@ class Relay(Echo):
     def data_received(self, data: bytes) -> None:
         Tracked.data_received(self, data)
         if self.other is None:
-            raise Failed("the proxy's own side was given bytes before it asked for any")
+            raise FailedError("the proxy's own side was given bytes before it asked for any")
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.simulator.world import Failed, World
+from tests.simulator.world import FailedError, World
 
 
 async def timers(world: World) -> None:
@@ -16,9 +16,9 @@ async def timers(world: World) -> None:
 
     def fire(when: float, number: int) -> None:
         if loop.time() + loop._clock_resolution < when:
-            raise Failed(f"timer {number} is early by {when - loop.time()} s")
+            raise FailedError(f"timer {number} is early by {when - loop.time()} s")
         if loop.time() > when + 0.001:
-            raise Failed(f"timer {number} is late by {loop.time() - when} s")
+            raise FailedError(f"timer {number} is late by {loop.time() - when} s")
         fired.append((when, number))
 
     for number in range(world.chance.between(1, 300)):
@@ -34,6 +34,6 @@ async def timers(world: World) -> None:
             await world.pass_time(0.01)
     await asyncio.sleep(5)
     if sorted(fired) != sorted(wanted):
-        raise Failed(f"{len(fired)} timers of {len(wanted)} fired")
+        raise FailedError(f"{len(fired)} timers of {len(wanted)} fired")
     if [when for when, _ in fired] != sorted(when for when, _ in fired):
-        raise Failed("timers came out of order")
+        raise FailedError("timers came out of order")

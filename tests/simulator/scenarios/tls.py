@@ -122,9 +122,7 @@ async def start_tls(world: World) -> None:
     caller: Any = await world.connect_protocol(address, lambda: Upgrading(world, len(sent)))
     if caller is not None:
         caller.transport.write(ASKED)
-        if await caller.granted and await _start_tls(
-            caller, client_context, server_hostname=HOST
-        ):
+        if await caller.granted and await _start_tls(caller, client_context, server_hostname=HOST):
             await caller.send(sent, then_end=False)
         await caller.lost
         world.expect_bytes(caller.received, sent, caller.connection.faults, "echo by start_tls")
