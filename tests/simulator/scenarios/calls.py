@@ -141,7 +141,9 @@ async def _visit(world: World, address: str, number: int) -> int | None:
         await world.loop.sock_sendall(sock, bytes([number]))
         await world.loop.sock_recv(sock, 1)
         return number
-    except OSError:
+    except OSError as error:
+        if not world.kernel.injected:
+            raise FailedError(f"a visitor was turned away: {error!r}") from error
         return None
     finally:
         await world.pass_time()

@@ -11,6 +11,12 @@ from tests.simulator.world import FailedError, Tracked, World, payload
 class Echo(Tracked):
     """Sends back what comes, and reads no faster than it can send."""
 
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        # A limit of 0 has asyncio's TLS pause a writer who has nothing queued, and for ever.
+        if transport.get_extra_info("sslcontext") is None:
+            transport.set_write_buffer_limits(self.world.chance.pick((None, 0, 1_000)))
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self.transport.write(data)
