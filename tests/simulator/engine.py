@@ -94,9 +94,21 @@ class SimulatedEngine:
             if at >= deadline:
                 if deadline == NEVER:
                     raise StuckError(self._waiting())
-                self.kernel.now_ns = deadline
+                self._pass_time_until(deadline)
+                return
+            if self.chance.happens(self.chance.temper.interrupts):
+                self.met["a wait that ended early"] += 1
+                self.kernel.now_ns = self.chance.between(
+                    self.kernel.now_ns, max(at, self.kernel.now_ns)
+                )
                 return
             self.kernel.now_ns = max(at, self.kernel.now_ns)
+
+    def _pass_time_until(self, deadline: int) -> None:
+        """Nothing comes before the timeout; sometimes a wake-up does."""
+        if self.chance.happens(self.chance.temper.interrupts):
+            deadline = self.chance.between(self.kernel.now_ns, deadline)
+        self.kernel.now_ns = deadline
 
     def _next_at(self) -> int:
         """When there is something to do."""

@@ -79,7 +79,7 @@ MUTANTS = [
         "the bytes of a send are freed while it goes on",
         "transports/stream.py",
         "            self._sending = data\n",
-        "            data = self._sending = bytes(bytearray(data))\n            self._sending = None\n",
+        "            data = bytes(bytearray(data))\n            self._sending = None\n",
     ),
     Mutant(
         "a failed send is taken for a good one",
@@ -102,8 +102,8 @@ MUTANTS = [
     Mutant(
         "the cancel of a closed connection's receive is forgotten",
         "transports/transport_base.py",
-        "            self._recv_cancelled = True\n            self._rings.stage",
-        "            self._recv_cancelled = True\n            return\n            self._rings.stage",
+        "self._recv_cancelled = True\n            self._rings.stage",
+        "self._recv_cancelled = True\n            return\n            self._rings.stage",
     ),
     Mutant(
         "an aborted connection's send is not cancelled",
@@ -150,8 +150,8 @@ MUTANTS = [
     Mutant(
         "an error ends the receiving of datagrams",
         "transports/datagram_receiving.py",
-        '            self._report(exception_of("recvmsg", result))\n        self._start_receiving()',
-        '            self._report(exception_of("recvmsg", result))',
+        'self._report(exception_of("recvmsg", result))\n        self._start_receiving()',
+        'self._report(exception_of("recvmsg", result))',
     ),
     Mutant(
         "a token is given back by an event that is not final",

@@ -249,6 +249,7 @@ class Poll(Request):
             ready = {select.POLLIN: bool(target.inbox), select.POLLOUT: not target.is_full()}
         else:
             ready = {select.POLLIN: target.is_readable(), select.POLLOUT: target.is_writable()}
+            ready[select.POLLRDHUP] = target.ended
         return self.command.argument & sum(bit for bit, holds in ready.items() if holds)
 
 

@@ -17,7 +17,7 @@ from tests.simulator.memory import Command
 from tests.simulator.mutants import MUTANTS, Mutant, write
 from tests.simulator.requests import Answer, Request
 from tests.simulator.scenarios import ALL
-from tests.simulator.world import FailedError, run
+from tests.simulator.world import run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -41,6 +41,7 @@ for seed in range(100):
 """
 
 
+@pytest.mark.skipif("SIMULATOR_SEEDS" not in os.environ, reason="the long form: SIMULATOR_SEEDS")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mistake_is_found(mutant: Mutant, tmp_path: Path):
     write(mutant, tmp_path)
@@ -136,7 +137,7 @@ def test_a_wrong_kernel_is_found(engine: type[SimulatedEngine]):
             for scenario in ALL:
                 try:
                     run(scenario, seed, engine)
-                except (FailedError, AssertionError, Exception):  # noqa: B014 - whatever it did
+                except Exception:
                     return True
         return False
 

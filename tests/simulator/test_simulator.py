@@ -28,14 +28,14 @@ from tests.simulator.scenarios import ALL
 from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
-from tests.simulator.scenarios.flow import pause_resume
+from tests.simulator.scenarios.flow import pause_resume, pipes
 from tests.simulator.scenarios.tls import start_tls, tls_echo
 from tests.simulator.world import Scenario, World, command_of, run
 from uringloop.errors import ANSWERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "40"))
+SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "20"))
 SEEDS_IN_ONE_TEST = 20
 ONE_SEED = os.environ.get("SIMULATOR_SEED")
 
@@ -91,11 +91,11 @@ from tests.simulator.scenarios import ALL
 from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
-from tests.simulator.scenarios.flow import pause_resume
+from tests.simulator.scenarios.flow import pause_resume, pipes
 from tests.simulator.scenarios.tls import start_tls, tls_echo
 from tests.simulator.world import run
 for scenario in ALL:
-    for seed in (5, 6):
+    for seed in (5,):
         print(scenario.__name__, seed, zlib.crc32(repr(run(scenario, seed).engine.trace).encode()))
 """
 
@@ -117,7 +117,7 @@ def test_a_seed_is_the_same_run_in_another_process():
             ).stdout
         )
     assert shown[0] == shown[1]
-    assert len(shown[0].splitlines()) == 2 * len(ALL)
+    assert len(shown[0].splitlines()) == len(ALL)
 
 
 def test_another_seed_is_another_run():
@@ -139,6 +139,7 @@ MET = {
     "a cancel that won",
     "a short send",
     "a turn without a look",
+    "a wait that ended early",
     "an error",
     "more events than fit",
     "no receive buffer left",
@@ -149,7 +150,7 @@ MET = {
 def test_a_few_seeds_meet_what_the_simulator_is_for():
     met: Counter[str] = Counter()
     for scenario in ALL:
-        for seed in range(10):
+        for seed in range(6):
             met += run(scenario, seed).engine.met
     assert set(met) == MET
 
@@ -182,7 +183,7 @@ SCENARIOS_OF = {
     "recv": [pause_resume, sock_cancel, start_tls],
     "send": [proxy, sock_cancel, tls_echo],
     "connect": [half_close, accept_cancel],
-    "poll": [udp],
+    "poll": [udp, pipes],
     "recvmsg": [udp, udp_calls],
     "sendmsg": [udp_calls],
     "sendfile": [sendfile],
@@ -197,7 +198,7 @@ SCENARIOS_OF = {
 def test_every_errno_of_every_operation_is_survived(operation: str, error: int):
     injected = 0
     for scenario in SCENARIOS_OF[operation]:
-        for nth in (1, 2, 3):
+        for nth in (1, 2):
             kind = type(
                 "Refusing", (Refusing,), {"operation": operation, "error": error, "left": nth}
             )

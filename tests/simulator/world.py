@@ -157,9 +157,13 @@ class World:
         yield from (f"told: {each}" for each in self.reports if not self._is_injected(each))
 
     def _is_injected(self, report: dict[str, Any]) -> bool:
-        """The one report that errors of the kernel lead to: a server that cannot accept."""
+        """The reports that errors of the kernel lead to: of a server that cannot accept, and of
+        the transports of pipes, as asyncio has it."""
         error = report.get("exception")
-        return isinstance(error, OSError) and ("accept", error.errno) in self.kernel.injected
+        if not isinstance(error, OSError) or not self.kernel.injected:
+            return False
+        is_pipes = "error on pipe transport" in report["message"]
+        return is_pipes or ("accept", error.errno) in self.kernel.injected
 
     async def settle(self) -> None:
         """Waits until nothing can still be going on."""
@@ -202,7 +206,8 @@ class Tracked(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._note("made", not self.calls)
         self.transport = transport
-        self.connection = self.world.connection_of(transport.get_extra_info("socket"))
+        file = transport.get_extra_info("socket") or transport.get_extra_info("pipe")
+        self.connection = self.world.connection_of(file)
 
     def data_received(self, data: bytes) -> None:
         self._note("data", self._is_open() and "eof" not in self.calls and bool(data))

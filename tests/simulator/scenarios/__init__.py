@@ -6,7 +6,7 @@ from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
 from tests.simulator.scenarios.closing import abort, server_close
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
-from tests.simulator.scenarios.flow import pause_resume, streams
+from tests.simulator.scenarios.flow import pause_resume, pipes, streams
 from tests.simulator.scenarios.timing import timers
 from tests.simulator.scenarios.tls import start_tls, tls_echo
 from tests.simulator.world import Scenario
@@ -17,6 +17,7 @@ ALL: list[Scenario] = [
     half_close,
     pause_resume,
     streams,
+    pipes,
     start_tls,
     tls_echo,
     server_close,

@@ -47,7 +47,8 @@ async def sock_cancel(world: World) -> None:
     sender, receiver = raw_pair(world)
     faults = world.connection_of(sender).faults
     sent = payload(8, world.size())
-    sending = asyncio.ensure_future(_send(world, sender, sent))
+    extra: list[bytes] = []
+    sending = asyncio.ensure_future(_send(world, sender, sent, extra))
     received = bytearray()
     try:
         while data := await _receive(world, receiver):
@@ -55,11 +56,11 @@ async def sock_cancel(world: World) -> None:
     except OSError as error:
         if not faults:
             raise FailedError(f"receiving failed by itself: {error!r}") from error
-    last_is_cut = await _stop(sending)
+    await _stop(sending)
     beginning = bytes(received[: len(sent)])
     world.expect_bytes(beginning, sent, faults, "what was received")
     rest = bytes(received[len(sent) :])
-    if not (EXTRA if last_is_cut else b"").startswith(rest):
+    if not b"".join(extra).startswith(rest):
         raise FailedError("a cancelled send has sent something else")
     receiver.close()
     sender.close()
@@ -80,33 +81,32 @@ async def _receive(world: World, sock: socket.socket) -> bytes:
             return bytes(answer)
 
 
-async def _send(world: World, sock: socket.socket, data: bytes) -> bool:
-    """Sends all of it, then the end; True when the last call was cancelled instead."""
+async def _send(world: World, sock: socket.socket, data: bytes, extra: list[bytes]) -> None:
+    """Sends all of it, then the end; before that perhaps what goes into `extra`, by a call that
+    is cancelled."""
     middle = world.chance.between(0, len(data))
-    last_is_cut = False
     try:
         for piece in (data[:middle], bytearray(data[middle:])):
             await world.loop.sock_sendall(sock, piece)
             await world.pass_time()
-        last_is_cut = world.chance.happens(300)
-        if last_is_cut:
+        if world.chance.happens(300):
+            extra.append(EXTRA)
             await cancelled_sometimes(world, world.loop.sock_sendall(sock, EXTRA))
             await asyncio.sleep(1)  # what the kernel has of it goes before the end
     except OSError:
         pass  # the faults say whether there may be one
     finally:
         sock.shutdown(socket.SHUT_WR)
-    return last_is_cut
 
 
-async def _stop(sending: asyncio.Task[bool]) -> bool:
-    """Waits for the sender, who may wait for a receiver that failed; True: it was in its last."""
+async def _stop(sending: asyncio.Task[None]) -> None:
+    """Waits for the sender, who may wait for a receiver that failed."""
     done, _ = await asyncio.wait([sending], timeout=5)
     if not done:
         sending.cancel()
         await asyncio.wait([sending])
-        return False
-    return sending.result()
+    else:
+        sending.result()
 
 
 async def accept_cancel(world: World) -> None:

@@ -78,6 +78,24 @@ async def pause_resume(world: World) -> None:
             world.expect_bytes(reader.received, sent, reader.connection.faults, "the reader")
 
 
+async def pipes(world: World) -> None:
+    """The transports of pipes, which take sockets too, from one to the other."""
+    reading, writing = world.kernel.stream_pair()
+    _, reader = await world.loop.connect_read_pipe(lambda: Reluctant(world), reading)
+    _, writer = await world.loop.connect_write_pipe(lambda: Caller(world), writing)
+    sent = payload(13, world.size())
+    reads_all = world.chance.happens(700)
+    if not reads_all:
+        world.is_orderly = False
+        world.loop.call_later(world.chance.between(0, 10_000) / 1e6, reader.transport.close)
+    await writer.send(sent, then_end=world.chance.happens(500))
+    writer.transport.close()
+    await writer.lost
+    await reader.lost
+    faults = reader.connection.faults + ([] if reads_all else ["the reader was closed"])
+    world.expect_bytes(reader.received, sent, faults, "what came through the pipe")
+
+
 async def streams(world: World) -> None:
     """Lines there and back through StreamReader and StreamWriter, with drain()."""
     tasks: list[asyncio.Task[None]] = []

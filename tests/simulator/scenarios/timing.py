@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from tests.simulator.world import FailedError, World
 
@@ -35,5 +36,7 @@ async def timers(world: World) -> None:
     await asyncio.sleep(5)
     if sorted(fired) != sorted(wanted):
         raise FailedError(f"{len(fired)} timers of {len(wanted)} fired")
-    if [when for when, _ in fired] != sorted(when for when, _ in fired):
-        raise FailedError("timers came out of order")
+    # One that is registered when another was due may be for a moment before that.
+    late_s = [one[0] - other[0] for one, other in itertools.pairwise(fired)]
+    if max(late_s, default=0.0) > loop._clock_resolution:
+        raise FailedError(f"timers came out of order, by {max(late_s)} s")
