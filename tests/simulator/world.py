@@ -188,9 +188,10 @@ def _common(received: bytes, sent: bytes) -> Iterator[None]:
 class Tracked(asyncio.Protocol):
     """A protocol whose calls must come in the order that asyncio promises.
 
-    received     all bytes
-    lost         a Future of the connection's end
-    connection   the simulated one; its faults say what may be missing
+    received           all bytes
+    lost               a Future of the connection's end
+    may_be_forgotten   whether asyncio need not tell it of the end
+    connection         the simulated one; its faults say what may be missing
     """
 
     def __init__(self, world: World) -> None:
@@ -201,6 +202,7 @@ class Tracked(asyncio.Protocol):
         self.latest: deque[str] = deque(maxlen=5)
         self.wrong: list[str] = []
         self.is_told_to_pause = False
+        self.may_be_forgotten = False
         world.protocols.append(self)
 
     def connection_made(self, transport: Any) -> None:
@@ -242,7 +244,7 @@ class Tracked(asyncio.Protocol):
     def complaints(self) -> Iterator[str]:
         """What the protocol was told against the rules."""
         yield from self.wrong
-        if "made" in self.calls and "lost" not in self.calls:
+        if self._is_open() and not self.may_be_forgotten:
             yield f"{type(self).__name__} was never told of the end: {list(self.latest)}"
 
 
