@@ -112,7 +112,9 @@ class Silent(SimulatedEngine):
     """Never gives the final event of a cancelled operation."""
 
     def _give(self, request: Request, answer: Answer) -> None:
-        if not (request.cancelled and answer.final):
+        if request.cancelled and answer.final:
+            del self.requests[request.command.token]
+        else:
             super()._give(request, answer)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import UNCLOSED_ON_3_10
 
 from tests.simulator.engine import SimulatedEngine
 from tests.simulator.kernel import BEGINNING_NS
@@ -45,6 +46,7 @@ BATCHES = (
     else [range(first, first + SEEDS_IN_ONE_TEST) for first in range(0, SEEDS, SEEDS_IN_ONE_TEST)]
 )
 
+pytestmark = [pytest.mark.filterwarnings(line) for line in UNCLOSED_ON_3_10]
 per_scenario = pytest.mark.parametrize("scenario", ALL, ids=lambda each: each.__name__)
 
 
