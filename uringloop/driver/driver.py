@@ -15,7 +15,7 @@ from typing import Any
 
 from uringloop.driver.binding import ffi, lib
 from uringloop.driver.choose import Choice, choose
-from uringloop.driver.features import feature_names
+from uringloop.driver.features import FEATURE_BITS, feature_names
 from uringloop.driver.in_flight import InFlight
 from uringloop.driver.rings import Rings
 
@@ -43,6 +43,7 @@ class Driver:
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
+        self._is_bound = bool(choice.features & FEATURE_BITS["single_issuer"])
         self.in_flight = InFlight()
         self.rings = Rings()
         self._engine = ffi.NULL
@@ -93,8 +94,7 @@ class Driver:
         thread = threading.get_native_id()
         if self._thread is None:
             self._thread = thread
-        bound = "single_issuer" in feature_names(self.choice.features)
-        return bound and self._thread != thread and not self._is_parents
+        return self._is_bound and self._thread != thread and not self._is_parents
 
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
