@@ -77,14 +77,14 @@ class Path:
         )
 
 
-def reset_on_close(transport: Any) -> None:
+def reset_on_close(sock: Any) -> None:
     """Has the peer of a TCP connection see RST, not FIN: what it sent or waits for is lost.
 
-    Through a duplicate, as not every loop's transport gives an object that takes options.
+    sock   what a transport calls its "socket". It is reached by a duplicate, as not every loop
+           gives an object that takes options; None is a pipe
     """
-    sock = transport.get_extra_info("socket")
     fd = -1 if sock is None else sock.fileno()
     if fd < 0:
-        return  # a pipe, or closed already
+        return  # a pipe, or closed
     with socket.socket(fileno=os.dup(fd)) as twin:
         twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
