@@ -28,7 +28,24 @@ LINES_PER_C_FUNCTION_MAX = 60
 # The order is from top to bottom: no module may import one above it.
 MAY_IMPORT = {
     "__main__": {"", "probe", "driver.features"},
-    "": {"_rendering", "loop", "probe", "running"},
+    "": {"_rendering", "loop", "probe", "relay", "relay_result", "running"},
+    "relay": {
+        "relay_engine",
+        "relay_path",
+        "relay_result",
+        "relay_streams",
+        "transports.stream",
+    },
+    "relay_engine": {
+        "driver.binding",
+        "driver.in_flight",
+        "errors",
+        "relay_path",
+        "relay_result",
+    },
+    "relay_streams": {"relay_path", "relay_result"},
+    "relay_path": {"relay_result"},
+    "relay_result": set(),
     "running": {"loop"},
     "loop": {
         "addresses",
