@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
-from typing import Any, cast
+from typing import cast
 
 import uringloop
 from bench import loops
@@ -40,7 +40,7 @@ class Client(asyncio.Protocol):
             print(f"proxy: no upstream at {self._upstream}: {error}", file=sys.stderr)
             client.abort()
             return
-        await cast(Any, uringloop).relay(client, upstream)
+        await uringloop.relay(client, upstream)
 
 
 async def _serve(facts: loops.LoopFacts, host: str, port: int, upstream: tuple[str, int]) -> None:
@@ -56,8 +56,6 @@ def main(arguments: list[str]) -> None:
     raise_descriptor_limit()
     name, host, port, upstream_host, upstream_port = arguments
     try:
-        if not hasattr(uringloop, "relay"):
-            raise MissingError(f"{name}: this uringloop has no relay()")
         loop = loops.new_event_loop(name)
     except MissingError as error:
         say({"missing": str(error)})

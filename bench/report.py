@@ -48,6 +48,7 @@ CHOSEN = (
     "relay, 1 KiB round trip, 20 connections",
     "relay, 100 KiB round trip, 20 connections",
     "relay, 1 MiB one way, 4 connections",
+    "relay, 1 KiB round trip, 20 connections, one core",
     "relay, connect, 1 KiB round trip, close, 10 at once",
     "relay, 2000 idle pairs, 20 busy",
 )

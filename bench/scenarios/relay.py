@@ -5,6 +5,10 @@
 The proxy is HAProxy, nginx, a relay in C (the limit of either kind), asyncio protocols on a loop,
 or, on uringloop, uringloop.relay. The upstream is in C and shares the load's core: an echo server,
 or for bulk one way a sink, which answers each MiB with its last bytes.
+
+With a core each, a proxy that is leaner than its load waits for it, and pays for sleeping and
+waking what a slower one saves, which always finds work. On one core all of them find a turn's
+work when the load has slept: there the cost of a message is to be compared.
 """
 
 from __future__ import annotations
@@ -82,6 +86,7 @@ class RelayMessages(Relay):
 
     plan: LoadPlan
     seconds: float = 0.5
+    is_on_one_core: bool = False
 
     @property
     def operation(self) -> str:
@@ -90,10 +95,10 @@ class RelayMessages(Relay):
 
     @property
     def title(self) -> str:
+        place = ", one core" if self.is_on_one_core else ""
         way = "round trip" if self.plan.answer_bytes is None else "one way"
-        return (
-            f"relay, {tables.size(self.plan.size_bytes)} {way}, {self.plan.connections} connections"
-        )
+        size = tables.size(self.plan.size_bytes)
+        return f"relay, {size} {way}, {self.plan.connections} connections{place}"
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         program, arguments = "echo_epoll", []
@@ -101,6 +106,8 @@ class RelayMessages(Relay):
             arguments = ["-s", str(self.plan.size_bytes), "-r", str(self.plan.answer_bytes)]
             program = "sink"
         plan = replace(self.plan, duration_s=self.seconds)
+        if self.is_on_one_core:
+            cores = Cores(cores.measured, cores.measured)
         with (
             native_server(program, arguments, cores.load) as upstream,
             proxy(loop, upstream, cores.measured) as (address, child),
@@ -166,6 +173,7 @@ LONG = RelayMessages(LoadPlan(20, 100 * KIB, warmup_s=0.1, verify=True))
 BULK = RelayMessages(
     LoadPlan(4, MIB, pipeline=2, warmup_s=0.1, verify=True, answer_bytes=ANSWER_BYTES)
 )
+MESSAGES = (ROUND_TRIPS, LONG, BULK)
 
 
 def scenarios(extent: str) -> list[Scenario]:
@@ -173,4 +181,8 @@ def scenarios(extent: str) -> list[Scenario]:
     if extent == "quick":
         return [replace(ROUND_TRIPS, seconds=0.2)]
     busy = LoadPlan(20, KIB, warmup_s=0.1)
-    return [ROUND_TRIPS, LONG, BULK, RelayChurn(ChurnPlan(size_bytes=KIB)), IdlePairs(2000, busy)]
+    return [
+        *(replace(each, is_on_one_core=one) for one in (False, True) for each in MESSAGES),
+        RelayChurn(ChurnPlan(size_bytes=KIB)),
+        IdlePairs(2000, busy),
+    ]

@@ -3,6 +3,7 @@ not there is said to be missing."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -72,13 +73,28 @@ def test_the_scenarios_have_titles_that_tell_them_apart() -> None:
         "relay, 1 KiB round trip, 20 connections",
         "relay, 100 KiB round trip, 20 connections",
         "relay, 1 MiB one way, 4 connections",
+        "relay, 1 KiB round trip, 20 connections, one core",
+        "relay, 100 KiB round trip, 20 connections, one core",
+        "relay, 1 MiB one way, 4 connections, one core",
         "relay, connect, 1 KiB round trip, close, 10 at once",
         "relay, 2000 idle pairs, 20 busy",
     ]
     assert [scenario.operation for scenario in relay.scenarios("full")] == [
-        *("message", "message", "MiB", "connection", "message")
+        *("message", "message", "MiB", "message", "message", "MiB", "connection", "message")
     ]
     assert [scenario.title for scenario in relay.scenarios("quick")] == titles[:1]
+
+
+def test_proxy_and_load_share_a_core_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = max(os.sched_getaffinity(0))
+    placed = []
+    monkeypatch.setattr(relay, "run_load", lambda *given: placed.append(given))
+    for is_on_one_core in (False, True):
+        scenario = RelayMessages(SHORT_PLAN, 0.1, is_on_one_core)
+        scenario.run_round("c-epoll", Cores(core, None))
+    assert [given[-1] for given in placed] == [None, core]
 
 
 def test_every_kind_of_competitor_relays() -> None:
