@@ -57,6 +57,9 @@ def scenario_table(scenario: dict[str, Any]) -> tuple[Row, list[Row]]:
 
 
 def plural(operation: str) -> str:
+    """A unit of bytes has none."""
+    if operation.endswith("iB"):
+        return operation
     return f"{operation}es" if operation.endswith("s") else f"{operation}s"
 
 

@@ -213,4 +213,5 @@ def test_a_scenario_may_have_a_baseline_of_its_own(
 
 
 def test_operations_have_their_plural() -> None:
-    assert [tables.plural(word) for word in ("message", "process")] == ["messages", "processes"]
+    words = {"message": "messages", "process": "processes", "MiB": "MiB"}
+    assert {word: tables.plural(word) for word in words} == words
