@@ -387,6 +387,18 @@ async def test_what_is_in_another_use_is_refused(loop):
         relay.cancel()
 
 
+@pytest.mark.ours
+async def test_a_transport_of_another_loop_is_refused(loop, new_loop):
+    async with ends() as each:
+        other = new_loop()
+
+        async def elsewhere() -> None:
+            with pytest.raises(ValueError, match="a belongs to another event loop"):
+                each.relay()
+
+        await in_thread(other.run_until_complete, elsewhere())
+
+
 def test_without_a_running_loop_it_is_refused():
     with pytest.raises(RuntimeError, match="no running event loop"):
         uringloop.relay(None, None)

@@ -30,13 +30,10 @@ class Streams:
         source = getattr(reader, "_transport", None)
         own = writer.transport
         self.transports = [own] if source is None or source is own else [own, source]
+        # Asked now: asyncio's TLS cannot tell when it is closed.
+        self.is_tls = own.get_extra_info("ssl_object") is not None
+        self.is_pipe = own.get_extra_info("pipe") is not None
         self._sockets = [transport.get_extra_info("socket") for transport in self.transports]
-
-    def is_tls(self) -> bool:
-        return self.writer.get_extra_info("ssl_object") is not None
-
-    def is_pipe(self) -> bool:
-        return self.writer.get_extra_info("pipe") is not None
 
     def resume_reading(self) -> None:
         """Undoes a pause of the user's; a StreamReader's own ends when it is read."""
@@ -58,7 +55,8 @@ class Streams:
 
     def reset(self) -> None:
         for sock in self._sockets:
-            reset_on_close(sock)
+            if not self.is_lost:
+                reset_on_close(sock)
         for transport in self.transports:
             transport.abort()
 
@@ -179,9 +177,9 @@ class StreamsPath(Path):
         for side, streams in enumerate(self._sides):
             if not streams.is_lost or self._has_ended[1 - side] or self.verdict is not None:
                 continue  # alive, or closed as it had to be
-            if streams.is_pipe():
+            if streams.is_pipe:
                 self.end(Verdict(RelayEnd.RESET, BrokenPipeError("nobody reads the pipe"), side))
-            elif not streams.is_tls():
+            elif not streams.is_tls:
                 self.end(Verdict(RelayEnd.CLOSED))
             elif self._has_ended[side]:
                 self.end(Verdict(RelayEnd.EOF))  # TLS is over in both directions at once
