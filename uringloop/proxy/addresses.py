@@ -73,7 +73,7 @@ def _parse(text: str) -> Address:
     if "/" in text:
         return _unix(text, text)
     host, colon, port = text.rpartition(":")
-    if not colon:
+    if not colon or text.endswith("]"):
         raise AddressError(f"address {text!r} has no port: write HOST:PORT, :PORT or unix:PATH")
     return TcpAddress(_host(text, host), _port(text, port))
 

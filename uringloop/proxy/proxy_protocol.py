@@ -209,17 +209,22 @@ _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 def _internet_ends(
     source: Name, destination: Name
 ) -> tuple[tuple[_Ip, int], tuple[_Ip, int]] | None:
-    """Both ends as numbers; None unless both are of one family."""
+    """Both ends as numbers of one family; None where they are not."""
     if not isinstance(source, tuple) or not isinstance(destination, tuple):
         return None
     ips = [_ip_of(source[0]), _ip_of(destination[0])]
+    if ips[0].version != ips[1].version or all(map(_mapped, ips)):
+        ips = [_mapped(ip) or ip for ip in ips]
     if ips[0].version != ips[1].version:
         return None
     return (ips[0], source[1]), (ips[1], destination[1])
 
 
 def _ip_of(host: str) -> _Ip:
-    """Without a zone, which means nothing to another machine; IPv4 out of its mapping."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    """Without a zone, which means nothing to another machine."""
+    return ipaddress.ip_address(host.partition("%")[0])
+
+
+def _mapped(ip: _Ip) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a socket for both families shows as ::ffff:192.0.2.1."""
+    return ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None

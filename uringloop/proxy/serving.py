@@ -161,7 +161,7 @@ def _new_loop() -> uringloop.EventLoop:
     try:
         return uringloop.new_event_loop()
     except (RuntimeError, ValueError) as error:
-        raise EngineError(f"uringloop cannot run here: {error}") from None
+        raise EngineError(f"no event loop can be had here: {error}") from None
 
 
 async def _end(*tasks: asyncio.Future[Any]) -> None:
