@@ -50,7 +50,8 @@ class Listeners:
             self._file_id = None
 
 
-_FileId = tuple[int, int]
+# Device, number and time of making: numbers are used again.
+_FileId = tuple[int, int, int]
 
 
 def listen(address: Address, workers: int = 1) -> Listeners:
@@ -166,4 +167,4 @@ def _file_id_of(path: str) -> _FileId | None:
         found = os.stat(path)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return found.st_dev, found.st_ino, found.st_mtime_ns

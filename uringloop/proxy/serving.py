@@ -87,9 +87,11 @@ def run_alone(
     sockets: Sequence[socket.socket],
     drain_timeout_s: float,
     watching: Watching | None,
+    ready: Callable[[], object],
 ) -> ExitStatus:
     """The whole proxy in this process, until a signal ends it.
 
+    ready     called as soon as signals are heard
     raises    EngineError
     """
 
@@ -97,6 +99,7 @@ def run_alone(
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, requests.add)
+        ready()
 
     return _run(configuration, sockets, drain_timeout_s, watching, listen_for_stop)
 

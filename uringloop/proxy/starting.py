@@ -53,7 +53,6 @@ def start(settings: Settings) -> ExitStatus:
             display = stack.enter_context(_live_status(settings, listeners))
         write_line = write_to_stderr if display is None else display.print_line
         log.configure(settings.log_level, settings.log_format, write_line)
-        _tell_start(settings, listeners)
         if settings.workers == 1:
             return _start_alone(settings, listeners, display)
         return _start_workers(settings, listeners, display, stack)
@@ -88,8 +87,13 @@ def _tell_start(settings: Settings, listeners: Listeners) -> None:
 
 def _start_alone(settings: Settings, listeners: Listeners, display: Any) -> ExitStatus:
     watching = None if display is None else Watching(display.show)
-    sockets = listeners.sockets[0]
-    return run_alone(settings.connections, sockets, settings.drain_timeout_s, watching)
+    return run_alone(
+        settings.connections,
+        listeners.sockets[0],
+        settings.drain_timeout_s,
+        watching,
+        lambda: _tell_start(settings, listeners),
+    )
 
 
 def _start_workers(
@@ -108,4 +112,7 @@ def _start_workers(
             settings.connections, sockets, settings.drain_timeout_s, watching, orders_fd
         )
 
-    return Supervisor(listeners, work, settings.drain_timeout_s, status).run()
+    def ready() -> None:
+        _tell_start(settings, listeners)
+
+    return Supervisor(listeners, work, settings.drain_timeout_s, ready, status).run()

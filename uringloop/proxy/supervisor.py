@@ -81,6 +81,7 @@ class Supervisor:
     listeners    for each worker its sockets
     work         what a worker does, in the child; returns its exit status
     drain_s      the workers' own limit for draining
+    ready        called as soon as signals are heard
     status       what a terminal shows of them; None where there is no terminal
     """
 
@@ -89,11 +90,13 @@ class Supervisor:
         listeners: Listeners,
         work: WorkerMain,
         drain_s: float,
+        ready: Callable[[], object],
         status: SharedStatus | None = None,
     ) -> None:
         self._listeners = listeners
         self._work = work
         self._drain_s = drain_s
+        self._ready = ready
         self._shown = status
         self._show_at = 0.0
         self._workers = [Worker(number, group) for number, group in enumerate(listeners.sockets)]
@@ -113,6 +116,7 @@ class Supervisor:
         before_fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         before = {number: signal.signal(number, _note) for number in _SIGNALS}
         try:
+            self._ready()
             self._run()
         finally:
             for number, handler in before.items():
