@@ -33,6 +33,7 @@ FEATURES = [
     "multishot_recv",
     "multishot_accept",
     "multishot_recvmsg",
+    "quiet_sends",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {

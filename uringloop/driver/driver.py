@@ -27,7 +27,7 @@ class DriverState:
     """What an engine holds at the moment, and what it counted.
 
     in_flight      operations without their final event
-    buffers_held   receive buffers named by the last turn's events
+    buffers_held   receive buffers named by the last turn's events, and those of relays
     features       names of the features in use
     counters       engine.h's struct ul_counters, by name
     """
@@ -121,7 +121,8 @@ class Driver:
         shared = self._shared
         counters = {name: int(getattr(shared.counters, name)) for name in _COUNTERS}
         names = feature_names(shared.features)
-        return DriverState(shared.in_flight, shared.buffers_held, names, counters)
+        buffers_held = shared.buffers_held + shared.relay_buffers_held
+        return DriverState(shared.in_flight, buffers_held, names, counters)
 
     def close(self) -> None:
         """Stops everything in flight, without events, and frees the engine."""
