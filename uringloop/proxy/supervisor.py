@@ -215,9 +215,10 @@ class Supervisor:
         """Closes what is not this worker's: above all the writing ends of all pipes, or
         nobody would ever read that the parent is no more."""
         signal.set_wakeup_fd(-1)
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Until its loop listens: what is sent to all of us reaches the parent, who tells us.
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         for key in list(self._selector.get_map().values()):
             os.close(key.fd)
