@@ -22,7 +22,7 @@ from uringloop.proxy.server import Proxy
 HOST = "127.0.0.1"
 
 
-@dataclass
+@dataclass(eq=False)
 class Events(logging.Handler):
     """What the proxy logged: (event, fields)."""
 
@@ -30,8 +30,6 @@ class Events(logging.Handler):
 
     def __post_init__(self) -> None:
         super().__init__()
-
-    __hash__ = logging.Handler.__hash__
 
     def emit(self, record: logging.LogRecord) -> None:
         self.seen.append((record.getMessage(), record.fields))  # type: ignore[attr-defined]
