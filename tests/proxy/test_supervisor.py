@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.proxy.proxying import logged
 from uringloop.proxy.counters import Counters, SharedRows, UpstreamCounters, added, from_numbers
+from uringloop.proxy.errors import ExitStatus
+from uringloop.proxy.listening import Listeners
 from uringloop.proxy.shared_status import SharedStatus
 from uringloop.proxy.supervisor import (
     RESTART_FIRST_S,
     RESTART_FORGIVEN_S,
     RESTART_LONGEST_S,
+    Supervisor,
     Worker,
 )
 
@@ -131,3 +137,35 @@ def test_lines_of_workers_are_shown_whole_however_they_arrive() -> None:
         status.print_lines()
     status.close()
     assert shown.lines == ["one", "two", "\\xff"]
+
+
+def test_the_last_words_of_workers_are_shown() -> None:
+    shown = Shown()
+    status = SharedStatus(shown, 1, 1)
+    os.write(status._writing_fd, b"one\ntwo\n")
+    status.print_rest()
+    status.print_rest()
+    status.close()
+    assert shown.lines == ["one", "two"]
+
+
+def test_a_worker_that_cannot_be_forked_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """fork() fails twice, as where there are too many processes; then the parent is stopped."""
+    forks: list[float] = []
+
+    def fork() -> int:
+        forks.append(time.monotonic())
+        if len(forks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("uringloop.proxy.supervisor.RESTART_FIRST_S", 0.01)
+    monkeypatch.setattr(os, "fork", fork)
+    listeners = Listeners([[]], [], None)
+    supervisor = Supervisor(listeners, lambda *_: 0, 1.0, lambda: None)
+    with logged() as events:
+        assert supervisor.run() == ExitStatus.DRAINED
+    assert len(forks) == 2
+    assert [fields["worker"] for fields in events.of("worker_failed")] == [0, 0]

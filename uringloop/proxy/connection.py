@@ -28,6 +28,8 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # Ends that are nobody's failure; the relay's own words.
 GOOD_ENDS = frozenset({"eof", "idle_timeout"})
 
+NO_HEADER = Header()
+
 
 class ClientProtocol(asyncio.Protocol):
     """The protocol of an accepted connection until the relay has it.
@@ -35,11 +37,13 @@ class ClientProtocol(asyncio.Protocol):
     made    called with the protocol once its transport is there, paused
     """
 
+    __slots__ = ("_header", "_made", "_reader", "transport")
+
     transport: Any
 
     def __init__(self, made: Callable[[ClientProtocol], object]) -> None:
         self._made = made
-        self._reader = HeaderReader()
+        self._reader: HeaderReader | None = None
         self._header: asyncio.Future[Header] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -52,12 +56,13 @@ class ClientProtocol(asyncio.Protocol):
 
         raises    HeaderError, as the Future's exception
         """
+        self._reader = HeaderReader()
         self._header = asyncio.get_running_loop().create_future()
         self.transport.resume_reading()
         return self._header
 
     def data_received(self, data: bytes) -> None:
-        assert self._header is not None, "nobody resumed the reading"
+        assert self._reader is not None and self._header is not None, "nobody reads yet"
         try:
             header = self._reader.feed(data)
         except HeaderError as error:
@@ -86,6 +91,8 @@ class ClientProtocol(asyncio.Protocol):
 class UpstreamProtocol(asyncio.Protocol):
     """The protocol of the other connection until the relay has it."""
 
+    __slots__ = ()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
@@ -103,6 +110,23 @@ class RefusedError(Exception):
 class Connection:
     """What is known of one client."""
 
+    # There are many, most of them idle.
+    __slots__ = (
+        "_begun",
+        "_client",
+        "_configuration",
+        "_connected",
+        "_error",
+        "_failed_side",
+        "_header",
+        "_peer",
+        "_protocol",
+        "_relay",
+        "_upstream",
+        "_upstreams",
+        "end",
+    )
+
     def __init__(
         self, configuration: Configuration, upstreams: Upstreams, protocol: ClientProtocol
     ) -> None:
@@ -111,7 +135,7 @@ class Connection:
         self._protocol = protocol
         self._client: Any = protocol.transport  # a stream pair once it speaks TLS
         self._peer: Name = protocol.transport.get_extra_info("peername")
-        self._header = Header()
+        self._header = NO_HEADER
         self._upstream: Upstream | None = None
         self._relay: Relay | None = None
         self._begun = time.monotonic()

@@ -8,6 +8,7 @@ with it; what it had counted stays.
 from __future__ import annotations
 
 import os
+import select
 from dataclasses import replace
 from typing import Protocol
 
@@ -72,6 +73,11 @@ class SharedStatus:
         )
         for line in lines:
             self._display.print_line(line.decode(errors="backslashreplace"))
+
+    def print_rest(self) -> None:
+        """The last words of workers that have ended."""
+        while select.select([self.lines_fd], [], [], 0)[0]:
+            self.print_lines()
 
     def close(self) -> None:
         os.close(self.lines_fd)

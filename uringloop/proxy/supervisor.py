@@ -118,6 +118,8 @@ class Supervisor:
         try:
             self._ready()
             self._run()
+            if self._shown is not None:
+                self._shown.print_rest()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -186,16 +188,37 @@ class Supervisor:
     # -- children -------------------------------------------------------------------
 
     def _start(self, worker: Worker, now: float) -> None:
+        try:
+            pid, orders_fd = self._fork(worker)
+        except OSError as error:  # out of descriptors, memory or processes: later, perhaps
+            delay_s = worker.back_off.failed(now)
+            event(
+                logging.ERROR,
+                "worker_failed",
+                worker=worker.number,
+                error=str(error),
+                restart_s=delay_s,
+            )
+        else:
+            worker.started_as(pid, orders_fd, now)
+            event(logging.INFO, "worker_started", worker=worker.number, pid=pid)
+
+    def _fork(self, worker: Worker) -> tuple[int, int]:
+        """The child's process id, and where its orders are written."""
         reading, writing = os.pipe()
         # Until the child has handlers of its own, a signal would go through ours to our pipe.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            os._exit(self._be(worker, reading, writing))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        os.close(reading)
-        worker.started_as(pid, writing, now)
-        event(logging.INFO, "worker_started", worker=worker.number, pid=pid)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(self._be(worker, reading, writing))
+        except BaseException:
+            os.close(writing)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            os.close(reading)
+        return pid, writing
 
     def _be(self, worker: Worker, reading: int, writing: int) -> int:
         """The child's life. Returns its exit status; nothing may leave this function."""
