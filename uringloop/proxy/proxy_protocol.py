@@ -181,9 +181,17 @@ def _compose_v1(source: Name, destination: Name) -> bytes:
         return b"PROXY UNKNOWN\r\n"
     (source_ip, source_port), (destination_ip, destination_port) = ends
     family = f"TCP{source_ip.version}"
-    return (
-        f"PROXY {family} {source_ip} {destination_ip} {source_port} {destination_port}\r\n"
-    ).encode()
+    hosts = f"{_v1_text(source_ip)} {_v1_text(destination_ip)}"
+    return f"PROXY {family} {hosts} {source_port} {destination_port}\r\n".encode()
+
+
+def _v1_text(ip: _Ip) -> str:
+    """In hexadecimal all through; Python 3.13 shows a mapped address with dots."""
+    mapped = _mapped(ip)
+    if mapped is None:
+        return str(ip)
+    high, low = divmod(int(mapped), 1 << 16)
+    return f"::ffff:{high:x}:{low:x}"
 
 
 def _compose_v2(source: Name, destination: Name) -> bytes:
