@@ -236,7 +236,7 @@ MAY_IMPORT = {
         "transports.flow_control",
     },
     "transports.flow_control": set(),
-    "transports.socket_info": set(),
+    "transports.socket_info": {"addresses", "driver.rings"},
     "transports": set(),
     "core": {"driver.in_flight", "driver.rings", "handles", "signatures", "timer_queue"},
     "signals": {"handles"},

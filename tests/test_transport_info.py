@@ -9,7 +9,7 @@ from asyncio import AbstractEventLoop
 from asyncio.trsock import TransportSocket
 
 import pytest
-from peers import FAMILIES, Recorder, in_thread, turns, wire
+from peers import FAMILIES, Recorder, in_thread, turns, until_true, wire
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
@@ -87,6 +87,29 @@ async def test_addresses_stay_available_after_the_end(loop: AbstractEventLoop) -
         await connection.protocol.lost
         await turns(3)
         assert [connection.transport.get_extra_info(name) for name in names] == before
+
+
+@each_family
+async def test_addresses_first_asked_for_after_the_end_are_known(
+    family: str, loop: AbstractEventLoop
+) -> None:
+    accepted: list[Recorder] = []
+
+    class Accepted(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            accepted.append(self)
+
+    server, peer = await _serve_one(loop, family, Accepted)
+    with peer:
+        await until_true(lambda: bool(accepted))
+        names = (peer.getpeername(), peer.getsockname())
+        accepted[0].transport.abort()
+        await accepted[0].lost
+        await turns(3)
+        told = accepted[0].transport.get_extra_info
+        assert (told("sockname"), told("peername")) == names
+    server.close()
 
 
 async def test_addresses_are_known_when_the_connection_is_lost(loop: AbstractEventLoop) -> None:

@@ -271,12 +271,6 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         if transport is None or transport._sock is not sock:
             sock.close()
 
-    def _attach_to_server(self, server: Any, transport: Any) -> None:
-        servers.attach(server, transport)
-
-    def _detach_from_server(self, server: Any, transport: Any) -> None:
-        servers.detach(server, transport)
-
     @signature_of(asyncio.BaseEventLoop.start_tls)
     async def start_tls(
         self, transport: Any, protocol: Any, sslcontext: Any, **arguments: Any

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from uringloop.core cimport LoopCore
 from uringloop.driver.in_flight cimport Operation
 from uringloop.driver.rings cimport Rings
-from uringloop.transports.socket_info cimport SocketInfo, accepted_info
+from uringloop.transports.socket_info cimport SocketInfo, accepted_info, socket_info
 
 cdef int64_t _CANCELED
 
@@ -17,7 +17,6 @@ cdef class Acceptor(Operation):
     cdef object _server
     cdef dict _tls_timeouts
     cdef object _context
-    cdef object _sockname
     cdef uint64_t _token
     cdef bint _stopped
     cdef bint _paused
@@ -26,5 +25,5 @@ cdef class Acceptor(Operation):
 
     cpdef completed(self, Rings rings, uint32_t opcode, int64_t result, bint more)
     cdef object _failed(self, int64_t result)
-    cdef object _accepted(self, int fd)
+    cdef object _accepted(self, int fd, Rings rings)
     cdef object _accept_plain(self, object conn, SocketInfo info)

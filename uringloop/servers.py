@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from contextvars import Context, copy_context
@@ -19,7 +18,7 @@ from typing import Any
 from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.errors import ACCEPT_EXHAUSTED, CANCELED, exception_of
-from uringloop.transports.socket_info import SocketInfo, accepted_info
+from uringloop.transports.socket_info import SocketInfo, accepted_info, socket_info
 from uringloop.transports.stream import StreamTransport
 
 _CANCELED = CANCELED
@@ -29,24 +28,6 @@ _Socket = socket.socket
 _RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
 
 _TLS_TIMEOUT_NAMES = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
-
-_SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
-
-
-def attach(server: Any, transport: Any) -> None:
-    """Counts the transport as the server's connection, as the running asyncio wants it."""
-    if _SERVER_TAKES_TRANSPORT:
-        server._attach(transport)
-    else:
-        server._attach()
-
-
-def detach(server: Any, transport: Any) -> None:
-    """The end of attach()."""
-    if _SERVER_TAKES_TRANSPORT:
-        server._detach(transport)
-    else:
-        server._detach()
 
 
 def pause_accepting(server: asyncio.Server) -> None:
@@ -101,7 +82,6 @@ class Acceptor(Operation):
         self._server = server
         self._tls_timeouts = dict(zip(_TLS_TIMEOUT_NAMES, tls_timeouts, strict=False))
         self._context = copy_context() if context is None else context
-        self._sockname: Any = None  # of the last connection
         self._token = 0
         self._stopped = False
         self._paused = False
@@ -119,7 +99,8 @@ class Acceptor(Operation):
 
     def take_over(self, connection: tuple[socket.socket, Any]) -> None:
         """Serves a connection that a cancelled sock_accept() had taken."""
-        self._accepted(connection[0].detach())
+        sock = connection[0]
+        self._accepted(sock.detach(), None)
 
     def pause(self) -> None:
         """No connection is served until resume(); see pause_accepting()."""
@@ -135,7 +116,7 @@ class Acceptor(Operation):
             return
         self._paused = False
         while self._held and not self._paused:
-            self._accepted(self._held.pop(0).detach())
+            self._accepted(self._held.pop(0).detach(), None)
         self.start()  # or later: if the command is still being cancelled, its end starts anew
 
     def _cancel(self) -> None:
@@ -160,7 +141,7 @@ class Acceptor(Operation):
             self._token = 0
             self._loop._stopping_acceptors.discard(self)
         if result >= 0:
-            self._accepted(result)
+            self._accepted(result, rings)
         elif not self._stopped:
             self._failed(result)
 
@@ -182,7 +163,8 @@ class Acceptor(Operation):
             )
         self._loop.call_later(_RETRY_DELAY_S, self.start)
 
-    def _accepted(self, fd: int) -> None:
+    def _accepted(self, fd: int, rings: Any) -> None:
+        """`rings`: where the connection's event is the current one; None: nowhere."""
         if self._stopped:
             os.close(fd)
             return
@@ -191,8 +173,10 @@ class Acceptor(Operation):
             self._held.append(conn)
             return
         self._exhausted = False
-        info = accepted_info(conn, self._sockname)
-        self._sockname = info.get("sockname")
+        if rings is None:
+            info = socket_info(conn, None)
+        else:
+            info = accepted_info(conn, rings, self._kind[0])
         if self._loop._debug:
             peer = info.get("peername")
             logger.debug("%r got a new connection from %r: %r", self._server, peer, conn)

@@ -1,3 +1,10 @@
 # Types for the compiled rendering of stream_state.py.
+cimport cython
 
-cpdef int next_state(int state, str occurrence) except -1
+cdef int _OCCURRENCES
+cdef int _IMPOSSIBLE
+cdef list _TABLE
+
+
+@cython.locals(following=int)
+cpdef int next_state(int state, int occurrence) except -1

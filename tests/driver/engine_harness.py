@@ -347,6 +347,9 @@ def address_of(view: Any) -> int:
 
 def received(raw: Any) -> tuple[bytes, Header | None]:
     """The bytes that an event names, and what is told about them."""
+    if raw.opcode == lib.UL_OP_ACCEPT and raw.address:
+        names = ffi.cast("struct ul_names *", raw.address)
+        return bytes(ffi.buffer(names)), None
     is_message = raw.opcode == lib.UL_OP_RECVMSG and raw.result >= 0
     if not is_message and not (raw.opcode == lib.UL_OP_RECV and raw.result > 0):
         return b"", None
@@ -370,6 +373,12 @@ def ul_name(address: bytes) -> Any:
 
 def name_of(name: Any) -> bytes:
     return bytes(ffi.buffer(name.bytes))[: name.length]
+
+
+def names_of(event: Event) -> tuple[bytes, bytes]:
+    """The own and the peer's sockaddr of the connection that an ACCEPT event brought."""
+    names = ffi.from_buffer("struct ul_names *", event.data)
+    return name_of(names.own), name_of(names.peer)
 
 
 def sockaddr(address: Any) -> bytes:

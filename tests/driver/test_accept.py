@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from .conftest import operation_kinds
-from .engine_harness import descriptors_left
+from .engine_harness import abstract_name, descriptors_left, names_of, sockaddr
 
 pytestmark = operation_kinds("multishot_accept", reason="how connections are accepted")
 
@@ -55,6 +55,43 @@ def test_accepted_descriptors_are_not_blocking_and_not_inherited(engine, listene
     assert not os.get_blocking(fd)
     assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
     os.close(fd)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_connection_comes_with_its_two_names(engine, new_listener, new_client, family):
+    listener = new_listener(family=family)
+    accepting = engine.accept(listener.fileno())
+    clients = [new_client(listener) for _ in range(3)]
+    engine.run_until(lambda: len(accepting.results) == 3)
+    own = sockaddr(listener.getsockname())
+    expected = {(own, sockaddr(client.getsockname())) for client in clients}
+    assert {names_of(event) for event in accepting.events} == expected
+    close_all(accepting.results)
+
+
+def test_a_unix_client_without_a_name_has_a_family_alone(engine, resources):
+    listener = resources.enter_context(socket.socket(socket.AF_UNIX))
+    client = resources.enter_context(socket.socket(socket.AF_UNIX))
+    name = abstract_name()
+    listener.bind(name)
+    listener.listen()
+    listener.setblocking(False)
+    accepting = engine.accept(listener.fileno())
+    client.connect(name)
+    engine.run_until(lambda: bool(accepting.results))
+    unnamed = struct.pack("=H", socket.AF_UNIX)
+    assert names_of(accepting.events[0]) == (sockaddr(name), unnamed)
+    close_all(accepting.results)
+
+
+def test_a_peer_that_is_gone_has_no_name(engine, listener, new_client):
+    dead = new_client(listener)
+    dead.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+    dead.close()
+    accepting = engine.accept(listener.fileno())
+    engine.run_until(lambda: bool(accepting.results))
+    assert names_of(accepting.events[0]) == (sockaddr(listener.getsockname()), b"")
+    close_all(accepting.results)
 
 
 def test_an_accept_cancelled_with_connections_queued_loses_none(sized_engine, listener, new_client):

@@ -30,6 +30,14 @@ cdef extern from "engine.h":
         uint32_t name_length
         uint8_t name[128]
 
+    ctypedef struct ul_name "struct ul_name":
+        uint32_t length
+        uint8_t bytes[128]
+
+    ctypedef struct ul_names "struct ul_names":
+        ul_name own
+        ul_name peer
+
     ctypedef struct ul_shared "struct ul_shared":
         ul_command *commands
         ul_event *events
@@ -68,6 +76,8 @@ cdef class Rings:
     cpdef int turn(self, int64_t timeout_ns) except? -1
     cpdef bytes copy_bytes(self)
     cpdef bytes copy_name(self)
+    cpdef bytes copy_own_name(self)
+    cpdef bytes copy_peer_name(self)
     cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0
     cpdef bytes copy_rest(self, uint64_t offset)
     cpdef uint64_t address_of(self, bytes data)

@@ -126,6 +126,19 @@ class Rings:
         length = min(header.name_length, UL_NAME_BYTES)
         return bytes(ffi.buffer(header.name, length))
 
+    def copy_own_name(self) -> bytes:
+        """The own address of the connection of the current ACCEPT event, a sockaddr.
+
+        returns   empty where the kernel did not tell it
+        """
+        name = ffi.cast("struct ul_names *", self.address).own
+        return bytes(ffi.buffer(name.bytes, name.length))
+
+    def copy_peer_name(self) -> bytes:
+        """The same of its peer's address."""
+        name = ffi.cast("struct ul_names *", self.address).peer
+        return bytes(ffi.buffer(name.bytes, name.length))
+
     def copy_into(self, target: Any, offset: int) -> int:
         """Fills the writable buffer `target` with the current event's data from `offset` on.
 

@@ -91,6 +91,14 @@ cdef class Rings:
             length = UL_NAME_BYTES
         return PyBytes_FromStringAndSize(<char *>header.name, length)
 
+    cpdef bytes copy_own_name(self):
+        cdef ul_name *name = &(<ul_names *><uintptr_t>self.address).own
+        return PyBytes_FromStringAndSize(<char *>name.bytes, name.length)
+
+    cpdef bytes copy_peer_name(self):
+        cdef ul_name *name = &(<ul_names *><uintptr_t>self.address).peer
+        return PyBytes_FromStringAndSize(<char *>name.bytes, name.length)
+
     cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0:
         cdef Py_buffer view
         cdef uint64_t size

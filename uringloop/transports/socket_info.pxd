@@ -1,4 +1,7 @@
 # Types for the compiled rendering of socket_info.py.
+from uringloop.driver.rings cimport Rings
+
+cdef tuple _PACKED_FAMILIES
 
 
 cdef class SocketInfo:
@@ -6,10 +9,12 @@ cdef class SocketInfo:
     cdef object _sockname
     cdef object _peername
     cdef object _others
+    cdef bint _is_packed
 
     cpdef object get(self, object name, object default=*)
+    cdef object _unpack(self)
 
 
 cpdef SocketInfo socket_info(object sock, object extra)
-cpdef SocketInfo accepted_info(object sock, object shared_sockname)
+cpdef SocketInfo accepted_info(object sock, Rings rings, int family)
 cpdef object name_of(object method)

@@ -16,6 +16,8 @@ cdef int _FINISHING
 cdef int _DRAINING
 cdef int _CLOSING
 cdef int _LOST
+cdef int _EOF_ASKED
+cdef int _QUEUE_EMPTY
 
 cdef Py_ssize_t _DIRECT_BYTES_MAX
 cdef int _SILENT_WRITES

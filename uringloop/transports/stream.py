@@ -31,6 +31,8 @@ _FINISHING = stream_state.FINISHING
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 _LOST = stream_state.LOST
+_EOF_ASKED = stream_state.EOF_ASKED
+_QUEUE_EMPTY = stream_state.QUEUE_EMPTY
 
 # A write that would cross the high-water mark is offered to the kernel at once, up to this
 # size: the protocol is only asked to pause when the socket really is full, as in asyncio.
@@ -113,7 +115,7 @@ class StreamTransport(ReceivingStream):
         if self._state != _OPEN:
             return
         self._eof_asked = True
-        self._state = next_state(self._state, stream_state.EOF_ASKED)
+        self._state = next_state(self._state, _EOF_ASKED)
         if self._queue.queued_bytes == 0 and self._send_token == 0:
             self._queue_emptied()
 
@@ -213,10 +215,10 @@ class StreamTransport(ReceivingStream):
         if self._drained_waiter is not None and not self._drained_waiter.done():
             self._drained_waiter.set_result(None)
         if self._state == _FINISHING:
-            self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
+            self._state = next_state(self._state, _QUEUE_EMPTY)
             self._sock.shutdown(socket.SHUT_WR)
         elif self._state == _DRAINING:
-            self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
+            self._state = next_state(self._state, _QUEUE_EMPTY)
             self._lose_connection()
 
     # -- flow control ---------------------------------------------------------------

@@ -10,6 +10,16 @@ cdef uint32_t _CANCEL
 cdef int _DRAINING
 cdef int _CLOSING
 cdef int _LOST
+cdef int _CLOSE_ASKED
+cdef int _QUEUE_EMPTY
+cdef int _FAILED
+cdef int _LOSS_TOLD
+cdef int _ANSWERED
+
+cdef bint _SERVER_TAKES_TRANSPORT
+
+cdef object _attach(object server, object transport)
+cdef object _detach(object server, object transport)
 
 
 cdef class StreamBase(TransportBase):

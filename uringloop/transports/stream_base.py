@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from typing import Any
 
 from uringloop import stream_state
@@ -28,6 +29,30 @@ _CANCEL = binding.UL_OP_CANCEL
 _DRAINING = stream_state.DRAINING
 _CLOSING = stream_state.CLOSING
 _LOST = stream_state.LOST
+_CLOSE_ASKED = stream_state.CLOSE_ASKED
+_QUEUE_EMPTY = stream_state.QUEUE_EMPTY
+_FAILED = stream_state.FAILED
+_LOSS_TOLD = stream_state.LOSS_TOLD
+_ANSWERED = stream_state.ANSWERED
+
+
+_SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
+
+
+def _attach(server: Any, transport: Any) -> None:
+    """Counts the transport as the server's connection, as the running asyncio wants it."""
+    if _SERVER_TAKES_TRANSPORT:
+        server._attach(transport)
+    else:
+        server._attach()
+
+
+def _detach(server: Any, transport: Any) -> None:
+    """The end of _attach()."""
+    if _SERVER_TAKES_TRANSPORT:
+        server._detach(transport)
+    else:
+        server._detach()
 
 
 class TransportFace(asyncio.transports._FlowControlMixin, asyncio.Transport):
@@ -79,7 +104,7 @@ class StreamBase(TransportBase):
         self._buffered = False
         self.set_protocol(protocol)
         if server is not None:
-            core._attach_to_server(server, self)
+            _attach(server, self)
         self._kind = "socket"
         self._io_flags = 0  # of RECV and SEND
         self._introduce(extra)
@@ -113,12 +138,12 @@ class StreamBase(TransportBase):
         if self._relay is not None:
             self.abort()  # what the relay holds cannot be sent without it
             return
-        self._state = next_state(self._state, stream_state.CLOSE_ASKED)
+        self._state = next_state(self._state, _CLOSE_ASKED)
         self._stop_receiving()
         if self._sending_file is not None:
             self._sending_file.stop()
         if self._queue.queued_bytes == 0 and self._send_token == 0:
-            self._state = next_state(self._state, stream_state.QUEUE_EMPTY)
+            self._state = next_state(self._state, _QUEUE_EMPTY)
             self._lose_connection()
 
     def get_write_buffer_size(self) -> int:
@@ -129,7 +154,7 @@ class StreamBase(TransportBase):
     def _force_close(self, error: BaseException | None) -> None:
         if self._state >= _CLOSING:
             return
-        self._state = next_state(self._state, stream_state.FAILED)
+        self._state = next_state(self._state, _FAILED)
         self._loss = error
         self._queue.clear()
         self._sending_bytes = 0
@@ -149,7 +174,7 @@ class StreamBase(TransportBase):
         try:
             self._protocol.connection_lost(self._loss)
         finally:
-            self._state = next_state(self._state, stream_state.LOSS_TOLD)
+            self._state = next_state(self._state, _LOSS_TOLD)
             self._loss = None  # its traceback may lead back to this transport
             self._release()
             self._close_when_answered()
@@ -158,7 +183,7 @@ class StreamBase(TransportBase):
         """Closes the socket once nothing of it is with the kernel."""
         if self._recv_token or self._send_token:
             return
-        self._state = next_state(self._state, stream_state.ANSWERED)
+        self._state = next_state(self._state, _ANSWERED)
         self._close_file()
         self._sock = None
 
@@ -183,4 +208,4 @@ class StreamBase(TransportBase):
         server = self._server
         if server is not None:
             self._server = None
-            self._core._detach_from_server(server, self)
+            _detach(server, self)

@@ -6,6 +6,9 @@ from uringloop.driver.rings cimport Rings
 
 cdef uint32_t _CANCEL
 
+cdef Py_ssize_t _HIGH_BYTES
+cdef Py_ssize_t _LOW_BYTES
+
 cdef int _OPEN
 cdef int _DRAINING
 

@@ -19,6 +19,9 @@ from uringloop.transports import flow_control
 
 _CANCEL = binding.UL_OP_CANCEL
 
+_HIGH_BYTES = flow_control.HIGH_BYTES
+_LOW_BYTES = flow_control.LOW_BYTES
+
 _OPEN = stream_state.OPEN
 _DRAINING = stream_state.DRAINING
 
@@ -50,8 +53,8 @@ class TransportBase(Operation):
         self._backlog: Any = None
 
         self._protocol_paused = False
-        self._high_bytes = flow_control.HIGH_BYTES
-        self._low_bytes = flow_control.LOW_BYTES
+        self._high_bytes = _HIGH_BYTES
+        self._low_bytes = _LOW_BYTES
 
     def __del__(self) -> None:
         if self._sock is not None:

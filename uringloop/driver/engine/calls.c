@@ -1,4 +1,4 @@
-/* calls.c - writes, datagrams, files and single receives by plain system calls.
+/* calls.c - writes, datagrams, files, single receives and names by plain system calls.
  *
  * Facts, and what follows from them:
  *
@@ -25,6 +25,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -211,4 +212,25 @@ ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message 
     message->payload_length = (uint32_t)received;
     message->flags = (uint32_t)header.msg_flags;
     return received;
+}
+
+/* Connections. -------------------------------------------------------------------------- */
+
+/* What that event's address may be until the next turn. */
+static struct ul_names *names_of_next_event(struct ul_engine *engine) {
+    if (!engine->names)
+        engine->names = calloc(engine->event_capacity, sizeof(*engine->names));
+    return engine->names ? &engine->names[engine->shared.event_count] : NULL;
+}
+
+void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
+                             int fd) {
+    struct ul_names *names = names_of_next_event(engine);
+    if (names) {
+        socklen_t own = sizeof(names->own.bytes), peer = sizeof(names->peer.bytes);
+        names->own.length = getsockname(fd, (struct sockaddr *)names->own.bytes, &own) ? 0 : own;
+        names->peer.length =
+            getpeername(fd, (struct sockaddr *)names->peer.bytes, &peer) ? 0 : peer;
+    }
+    ul_give(engine, operation, fd, (uintptr_t)names);
 }

@@ -33,6 +33,10 @@ ssize_t ul_call_recv(const struct ul_operation *operation, void *memory, size_t 
 ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message *message,
                         size_t size);
 
+/* Gives an ACCEPT's connection, with its names. */
+void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
+                             int fd);
+
 /* How many of `size` bytes a RECVMSG, or a RECV with UL_ONCE, wants at most. */
 size_t ul_wanted_bytes(const struct ul_operation *operation, size_t size);
 

@@ -283,6 +283,7 @@ static void free_engine(struct ul_engine *engine) {
     for (uint32_t page = 0; page < engine->page_count; page++)
         free(engine->pages[page]);
     free(engine->pages);
+    free(engine->names);
     free(engine->shared.events);
     free(engine->shared.commands);
     free(engine);

@@ -14,7 +14,7 @@
  * accepted command, also after a cancel. Events of a token never come after its final one.
  *
  * Ownership. Memory named by a command (address, length) belongs to the engine until the
- * final event. The memory named by a RECV event belongs to Python until the next ul_turn().
+ * final event. The memory named by an event belongs to Python until the next ul_turn().
  * The descriptor of a command must stay open until the final event.
  *
  * Threads. All calls on one engine come from one thread at a time; the thread of the first
@@ -28,7 +28,8 @@
 /* Operations. Every one of them can be the target of UL_OP_CANCEL. */
 enum ul_opcode {
     /* fd listens. One event per connection: result is the new descriptor (CLOEXEC,
-     * NONBLOCK), flags has UL_MORE. Final: -errno (EMFILE, ECANCELED, ...); the
+     * NONBLOCK), address is where a struct ul_names is (0: no memory for it), flags has
+     * UL_MORE. Final: -errno (EMFILE, ECANCELED, ...); the
      * listener goes on queueing connections, so the command may be given again. A
      * connection that died in the queue (ECONNABORTED, EPROTO, network errors of
      * accept(2)) is passed over silently. After the final event no connection taken
@@ -130,6 +131,13 @@ enum {
 struct ul_name { /* 132 bytes */
     uint32_t length; /* of what is valid in bytes[]; 0: no name */
     uint8_t bytes[128];
+};
+
+/* Of a connection that ACCEPT brings. A length of 0: the kernel would not tell, as the peer
+ * is gone. */
+struct ul_names { /* 264 bytes */
+    struct ul_name own;
+    struct ul_name peer;
 };
 
 /* Before each payload of RECVMSG: the kernel's struct io_uring_recvmsg_out, then the name. */

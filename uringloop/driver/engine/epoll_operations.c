@@ -141,7 +141,7 @@ static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operati
     if (fd >= 0 && operation->flags & UL_ONCE)
         return fd;
     if (fd >= 0) {
-        ul_give(engine, operation, fd, 0);
+        ul_call_give_connection(engine, operation, fd);
         return UL_STEP_PUT_OFF;
     }
     if (ul_is_not_now(-fd))

@@ -52,8 +52,9 @@ static int wait_ms(struct ul_readiness *readiness, int64_t timeout_ns) {
 }
 
 int ul_epoll_wait(struct ul_readiness *readiness, int64_t timeout_ns) {
-    int count = readiness->has_pwait2 ? wait_ns(readiness, timeout_ns)
-                                      : wait_ms(readiness, timeout_ns);
+    bool is_exact = timeout_ns <= 0; /* in any unit: the older call is the cheaper one */
+    int count = readiness->has_pwait2 && !is_exact ? wait_ns(readiness, timeout_ns)
+                                                   : wait_ms(readiness, timeout_ns);
     return count < 0 ? -errno : count;
 }
 

@@ -54,6 +54,7 @@ struct ul_engine {
     const struct ul_backend *backend;
     void *state; /* the backend's own */
     struct ul_operation **pages;
+    struct ul_names *names; /* one for each event; NULL until a connection comes */
     uint32_t page_count;
     uint32_t event_capacity;
     uint32_t turn;

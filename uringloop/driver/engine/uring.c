@@ -123,7 +123,7 @@ static void accept_completed(struct ul_uring *uring, struct ul_operation *operat
         return;
     }
     if (cqe->res >= 0)
-        ul_give(uring->engine, operation, cqe->res, 0);
+        ul_call_give_connection(uring->engine, operation, cqe->res);
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res >= 0 || ul_accept_error_passes(-cqe->res))
