@@ -7,19 +7,17 @@ import contextlib
 import hashlib
 import random
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import uringloop
-from certificates import client_context, server_context
-from peers import PEER_LIMIT_S, Recorder, wire
+from peers import Recorder, recv_until_eof, wire
 
-RELAY_LIMIT_S = 10
+import uringloop
+
 PIECE_BYTES = (1, 100, 1024, 5000, 65_536, 300_000)
 
-# What stands behind `a` and `b`; TLS is between us and the peer.
+# What is given as `a` and `b`.
 KINDS = ("transports", "streams", "mixed")
 
 
@@ -107,5 +105,23 @@ def drink(sock: Any, seed: int) -> tuple[str, int]:
     return digest.hexdigest(), total_bytes
 
 
-def tls_contexts(certificate: Any) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    return server_context(certificate), client_context(certificate)
+async def over(relay: uringloop.Relay) -> uringloop.RelayResult:
+    return await relay
+
+
+async def filled(relay: uringloop.Relay, sender: socket.socket) -> int:
+    """Sends until nothing moves any more; how many bytes were taken."""
+    taken = quiet_turns = 0
+    while quiet_turns < 20:
+        before = taken, relay.bytes_a_to_b
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                taken += sender.send(bytes(65_536))
+        await asyncio.sleep(0.001)
+        quiet_turns = quiet_turns + 1 if before == (taken, relay.bytes_a_to_b) else 0
+    return taken
+
+
+def until_gone(peer: socket.socket) -> None:
+    with contextlib.suppress(ConnectionResetError):
+        recv_until_eof(peer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Generator
 from typing import Any
 
@@ -47,11 +48,11 @@ def relay(a: Any, b: Any, *, idle_timeout: float | None = None, limit: int | Non
         raise ValueError(f"limit must be a number of bytes above 0, not {limit!r}")
     if idle_timeout is not None and not idle_timeout > 0:
         raise ValueError(f"idle_timeout must be seconds above 0, or None, not {idle_timeout!r}")
-    sides = _Side("a", a), _Side("b", b)
+    sides = _Side("a", a, loop), _Side("b", b, loop)
     if sides[0].transport is sides[1].transport:
         raise ValueError("a and b are the same transport")
     path: Path
-    if all(side.is_engine_able(loop) for side in sides):
+    if all(side.is_engine_able() for side in sides):
         transports = sides[0].transport, sides[1].transport
         received = sides[0].take_buffered(), sides[1].take_buffered()
         path = EnginePath(loop, transports, received, limit_bytes)
@@ -64,7 +65,7 @@ def relay(a: Any, b: Any, *, idle_timeout: float | None = None, limit: int | Non
 class _Side:
     """What was given as `a` or `b`."""
 
-    def __init__(self, name: str, given: Any) -> None:
+    def __init__(self, name: str, given: Any, loop: Any) -> None:
         self._reader: Any = None
         self._writer: Any = None
         self.transport = given
@@ -76,17 +77,17 @@ class _Side:
         elif not hasattr(given, "set_protocol") or not hasattr(given, "write"):
             raise TypeError(f"{name} must be {_SIDE}, not {given!r}")
         if isinstance(self.transport, StreamTransport):
-            refusal = self.transport.relay_refusal()
+            refusal = _refusal(self.transport, loop)
             if refusal is not None:
                 raise ValueError(f"{name} {refusal}")
 
-    def is_engine_able(self, loop: Any) -> bool:
-        """A plain socket of ours, read and written by one transport of the running loop."""
+    def is_engine_able(self) -> bool:
+        """A plain socket of ours, read and written by one transport."""
         transport = self.transport
-        if type(transport) is not StreamTransport or transport._loop is not loop:
+        if type(transport) is not StreamTransport:
             return False
         if self._reader is None:
-            return not isinstance(transport.get_protocol(), asyncio.sslproto.SSLProtocol)
+            return True
         return getattr(self._reader, "_transport", None) is transport
 
     def take_buffered(self) -> bytes:
@@ -101,6 +102,16 @@ class _Side:
         if self._reader is None:
             return streams_of(self.transport, loop, limit)
         return Streams(self._reader, self._writer)
+
+
+def _refusal(transport: Any, loop: Any) -> str | None:
+    """Why a transport of ours cannot be relayed, as the rest of a sentence; or None."""
+    if transport._loop is not loop:
+        return "belongs to another event loop: relay it there"
+    if isinstance(transport.get_protocol(), SSLProtocol):
+        return "is used by TLS: relay the transport that start_tls() returned"
+    refusal: str | None = transport.relay_refusal()
+    return refusal
 
 
 class Relay:

@@ -1,12 +1,13 @@
 """The relay inside the engine: Python sees its beginning and its end, and no byte between.
 
 Each direction is one RELAY command, from one transport's socket to the other's. Before it is
-given, the transport that it comes from has stopped receiving, and what it had received was written to
-the other one, behind what was written there before; when that is all with the kernel, the
-command goes out. From there on the command is the one transport's receive and the other's send,
-so that whatever ends a transport cancels it, and no socket is closed before the last answer.
+given, the transport that it comes from has stopped receiving, and what it had received was
+written to the other one, behind what was written there before; when that is all with the
+kernel, the command goes out. From there on the command is the one transport's receive and the
+other's send, so that whatever ends a transport cancels it, and no socket is closed before the
+last answer.
 
-A direction that has ended leaves nothing that would notice a reset of the side which it came from; so
+A direction that has ended leaves nothing that would notice a reset of the side it came from; so
 a POLL stays there for as long as the other direction goes on.
 """
 
@@ -119,7 +120,7 @@ class EnginePath(Path):
             if verdict.reason is RelayEnd.EOF:
                 side.close()
             else:
-                reset_on_close(side)
+                reset_on_close(side.get_extra_info("socket"))
                 side._force_close(verdict.error if index == verdict.failed_side else None)
         self._answer_when_quiet()
 

@@ -7,10 +7,12 @@ with the kernel any more. The paths are relay_engine.EnginePath and relay_stream
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import time
+from asyncio.trsock import TransportSocket
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,14 +79,17 @@ class Path:
         )
 
 
-def reset_on_close(transport: Any) -> None:
+def reset_on_close(sock: Any) -> None:
     """Has the peer of a TCP connection see RST, not FIN: what it sent or waits for is lost.
 
-    Through a duplicate, as not every loop's transport gives an object that takes options.
+    sock   what a transport calls its "socket"; None is a pipe
     """
-    sock = transport.get_extra_info("socket")
-    fd = -1 if sock is None else sock.fileno()
-    if fd < 0:
-        return  # a pipe, or closed already
-    with socket.socket(fileno=os.dup(fd)) as twin:
+    if sock is None or sock.fileno() < 0:
+        return
+    if isinstance(sock, (socket.socket, TransportSocket)):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        return
+    # Another loop's object, which may not take options. Without a descriptor to spare it is
+    # closed by FIN after all.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as twin:
         twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

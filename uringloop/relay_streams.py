@@ -1,8 +1,8 @@
 """The relay for what the engine cannot relay: TLS, pipes, transports of other loops.
 
 Two tasks read from one side's StreamReader and write to the other's StreamWriter, waiting in
-drain(); so the readers' and writers' own limits bound the memory, and everything that asyncio's streams
-work with is supported. A bare transport is given streams of its own: its protocol is replaced,
+drain(); so the readers' and writers' own limits bound the memory, and all that asyncio's streams
+work with will do. A bare transport is given streams of its own: its protocol is replaced,
 and still told of the end.
 
 A side that cannot be half-closed (TLS has no way for it in asyncio) is closed when the end is
@@ -30,12 +30,19 @@ class Streams:
         source = getattr(reader, "_transport", None)
         own = writer.transport
         self.transports = [own] if source is None or source is own else [own, source]
+        # Asked now: asyncio's TLS cannot tell when it is closed.
+        self.is_tls = own.get_extra_info("ssl_object") is not None
+        self.is_pipe = own.get_extra_info("pipe") is not None
+        self._sockets = [transport.get_extra_info("socket") for transport in self.transports]
 
-    def is_tls(self) -> bool:
-        return self.writer.get_extra_info("ssl_object") is not None
-
-    def is_pipe(self) -> bool:
-        return self.writer.get_extra_info("pipe") is not None
+    def resume_reading(self) -> None:
+        """Undoes a pause of the user's; a StreamReader's own ends when it is read."""
+        for transport in self.transports:
+            reads = getattr(transport, "is_reading", None)
+            if reads is None or transport.is_closing() or getattr(self.reader, "_paused", False):
+                continue
+            if not reads():
+                transport.resume_reading()
 
     def unsent_bytes(self) -> int:
         size: int = self.writer.transport.get_write_buffer_size()
@@ -43,12 +50,14 @@ class Streams:
 
     def close(self) -> None:
         for transport in self.transports:
-            transport.close()
+            if not transport.is_closing():  # asyncio's TLS cannot be aborted after two of them
+                transport.close()
 
     def reset(self) -> None:
-        for transport in self.transports:
+        for sock in self._sockets:
             if not self.is_lost:
-                reset_on_close(transport)
+                reset_on_close(sock)
+        for transport in self.transports:
             transport.abort()
 
 
@@ -75,8 +84,6 @@ def streams_of(transport: Any, loop: Any, limit: int) -> Streams:
     protocol.connection_made(transport)
     if transport.get_write_buffer_size() > transport.get_write_buffer_limits()[1]:
         protocol.pause_writing()  # the old protocol was told; the new one will be told to go on
-    if not transport.is_closing() and not transport.is_reading():
-        transport.resume_reading()
     return Streams(reader, writer)
 
 
@@ -99,7 +106,9 @@ class StreamsPath(Path):
 
     def begin(self) -> None:
         for index, side in enumerate(self._sides):
-            side.writer.transport.set_write_buffer_limits(high=self._limit)
+            if not side.writer.is_closing():
+                side.writer.transport.set_write_buffer_limits(high=self._limit)
+            side.resume_reading()
             pump = self.loop.create_task(self._pump(index))
             loss = self.loop.create_task(side.writer.wait_closed())
             pump.add_done_callback(lambda task, index=index: self._pumped(index, task))
@@ -141,7 +150,7 @@ class StreamsPath(Path):
         error = None if pump.cancelled() else pump.exception()
         if self.verdict is not None:
             return
-        if isinstance(error, _SideFailed):
+        if isinstance(error, _SideError):
             self.end(Verdict(RelayEnd.RESET, error.cause, error.side))
         elif error is not None:
             self.end(Verdict(RelayEnd.CLOSED))
@@ -168,9 +177,9 @@ class StreamsPath(Path):
         for side, streams in enumerate(self._sides):
             if not streams.is_lost or self._has_ended[1 - side] or self.verdict is not None:
                 continue  # alive, or closed as it had to be
-            if streams.is_pipe():
+            if streams.is_pipe:
                 self.end(Verdict(RelayEnd.RESET, BrokenPipeError("nobody reads the pipe"), side))
-            elif not streams.is_tls():
+            elif not streams.is_tls:
                 self.end(Verdict(RelayEnd.CLOSED))
             elif self._has_ended[side]:
                 self.end(Verdict(RelayEnd.EOF))  # TLS is over in both directions at once
@@ -198,7 +207,7 @@ class StreamsPath(Path):
             self._answer()
 
 
-class _SideFailed(Exception):
+class _SideError(Exception):
     """A side's transport failed with `cause`."""
 
     def __init__(self, side: int, cause: OSError) -> None:
@@ -211,7 +220,7 @@ async def _read(reader: Any, limit: int, side: int) -> bytes:
     try:
         data: bytes = await reader.read(limit)
     except OSError as error:
-        raise _SideFailed(side, error) from None
+        raise _SideError(side, error) from None
     return data
 
 
@@ -219,4 +228,4 @@ async def _drain(writer: Any, side: int) -> None:
     try:
         await writer.drain()
     except OSError as error:
-        raise _SideFailed(side, error) from None
+        raise _SideError(side, error) from None

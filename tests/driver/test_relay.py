@@ -1,4 +1,4 @@
-"""RELAY: one direction between two sockets, inside the engine, to its end."""
+"""RELAY: one direction between two sockets, inside the engine: its bytes, its limit, its share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import hashlib
 import os
 import random
 import socket
-import struct
 import threading
 
 import pytest
@@ -16,90 +15,9 @@ from uringloop.driver._engine import lib
 
 from .conftest import operation_kinds
 from .engine_harness import LIMIT_S, read_digest, read_rest
+from .relay_harness import MIB, exchange, fill, narrow, pour, read_in_pieces, talk, talk_random
 
-pytestmark = operation_kinds(
-    "buffer_ring", "multishot_recv", "quiet_sends", reason="how pieces are received and sent"
-)
-
-MIB = 1 << 20
-LINGER_RESET = struct.pack("ii", 1, 0)
-
-
-@pytest.fixture
-def ends(new_pair):
-    """(client, a, b, server): a relay goes between a and b."""
-    a, client = new_pair()
-    b, server = new_pair()
-    return client, a, b, server
-
-
-@pytest.fixture
-def tcp_ends(new_listener, new_client, resources):
-    """The same over TCP."""
-
-    def connected():
-        listener = new_listener()
-        peer = new_client(listener)
-        ours = resources.enter_context(listener.accept()[0])
-        ours.setblocking(False)
-        return ours, peer
-
-    a, client = connected()
-    b, server = connected()
-    return client, a, b, server
-
-
-@pytest.fixture(params=["unix", "tcp"])
-def any_ends(request):
-    return request.getfixturevalue("ends" if request.param == "unix" else "tcp_ends")
-
-
-def narrow(*sockets: socket.socket) -> None:
-    """As narrow as TCP takes without waiting for its timers."""
-    for sock in sockets:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-
-
-def pour(sock: socket.socket, seed: int, total_bytes: int) -> str:
-    """Sends pieces of all sizes, then the end; answers the digest."""
-    generator = random.Random(seed)
-    digest = hashlib.sha256()
-    while total_bytes:
-        size = min(total_bytes, generator.choice([1, 100, 1024, 5000, 65_536, 300_000]))
-        piece = generator.randbytes(size)
-        digest.update(piece)
-        sock.sendall(piece)
-        total_bytes -= size
-    sock.shutdown(socket.SHUT_WR)
-    return digest.hexdigest()
-
-
-def read_in_pieces(sock: socket.socket, seed: int) -> tuple[str, int]:
-    """Reads to the end, in pieces of all sizes; the digest and the count."""
-    generator = random.Random(seed)
-    digest = hashlib.sha256()
-    total_bytes = 0
-    while piece := sock.recv(generator.choice([10, 1000, 40_000, 200_000])):
-        digest.update(piece)
-        total_bytes += len(piece)
-    return digest.hexdigest(), total_bytes
-
-
-def exchange(engine, client, server, message):
-    """Sends from one end and reads at the other, while the engine turns."""
-    client.sendall(message)
-    server.setblocking(False)
-    data = bytearray()
-
-    def arrived():
-        with contextlib.suppress(BlockingIOError):
-            data.extend(server.recv(MIB))
-        return len(data) >= len(message)
-
-    engine.run_until(arrived, look_every_s=0.001)
-    server.settimeout(LIMIT_S)
-    assert data == message
+pytestmark = operation_kinds("quiet_sends", reason="how small pieces go")
 
 
 def test_bytes_and_the_end_are_carried(sized_engine, any_ends):
@@ -115,13 +33,52 @@ def test_bytes_and_the_end_are_carried(sized_engine, any_ends):
     assert sized_engine.shared.counters.bytes_relayed == 5
 
 
-def test_an_end_without_bytes_is_carried(sized_engine, any_ends):
-    client, a, b, server = any_ends
-    relaying = sized_engine.relay(a.fileno(), b.fileno())
+def test_an_end_without_bytes_is_carried(sized_engine, any_ends, begun):
+    client, _, _, server = any_ends
+    relaying, size = begun(sized_engine, any_ends)
     client.shutdown(socket.SHUT_WR)
     sized_engine.finish(relaying)
-    assert relaying.result == 0
+    assert relaying.result == size
     assert server.recv(10) == b""
+
+
+@pytest.mark.parametrize("last_bytes", [1, 5000, 1_000_000])
+def test_an_end_right_behind_bytes_comes_after_them(
+    sized_engine, any_ends, begun, in_thread, last_bytes
+):
+    client, _, _, server = any_ends
+    relaying, size = begun(sized_engine, any_ends)
+    read = in_thread(read_rest, server)
+
+    def finish():
+        client.sendall(bytes(last_bytes))
+        client.shutdown(socket.SHUT_WR)
+
+    in_thread(finish)
+    sized_engine.finish(relaying)
+    assert relaying.result == size + last_bytes
+    assert read.result(LIMIT_S) == bytes(last_bytes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_conversation_and_bulk_may_alternate(sized_engine, any_ends, in_thread, seed):
+    """Each way follows the other, in the middle of what the one before has not finished."""
+    client, a, b, server = any_ends
+    generator = random.Random(seed)
+    relaying = sized_engine.relay(a.fileno(), b.fileno())
+    total_bytes = 0
+    for _ in range(4):
+        total_bytes += talk_random(sized_engine, client, server, generator)
+        data = generator.randbytes(generator.choice([10_000, 17_000, 300_000]))
+        read = in_thread(read_digest, server, len(data))
+        sent = in_thread(client.sendall, data)
+        sized_engine.run_until(lambda read=read: read.done(), look_every_s=0.001)
+        sent.result(LIMIT_S)
+        assert read.result() == hashlib.sha256(data).hexdigest()
+        total_bytes += len(data)
+    client.shutdown(socket.SHUT_WR)
+    sized_engine.finish(relaying)
+    assert relaying.result == total_bytes
 
 
 @pytest.mark.parametrize("is_narrow", [False, True], ids=["wide", "narrow"])
@@ -163,22 +120,6 @@ def test_a_socket_may_be_relayed_to_itself(sized_engine, any_ends):
     client.shutdown(socket.SHUT_WR)
     sized_engine.finish(relaying)
     assert relaying.result == 61_001
-
-
-def fill(engine, relaying, client):
-    """Sends until nothing moves any more; how many bytes were taken."""
-    client.setblocking(False)
-    taken = quiet_turns = 0
-    while quiet_turns < 10:
-        before = taken, relaying.state.bytes, relaying.state.bytes_held
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                taken += client.send(bytes(65_536))
-        engine.turn(0.002)
-        after = taken, relaying.state.bytes, relaying.state.bytes_held
-        quiet_turns = quiet_turns + 1 if before == after else 0
-    client.settimeout(LIMIT_S)
-    return taken
 
 
 @pytest.mark.parametrize("limit", [1000, 100_000, 300_000])
@@ -300,123 +241,6 @@ def test_others_have_their_events_beside_a_busy_relay(sized_engine, ends, new_pa
         thread.result(LIMIT_S)
 
 
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-    sock.close()
-
-
-@pytest.mark.parametrize("size", [0, 1, 1000, 100_000])
-def test_a_source_that_is_reset_fails_the_receive(sized_engine, tcp_ends, size):
-    client, a, b, server = tcp_ends
-    relaying = sized_engine.relay(a.fileno(), b.fileno())
-    if size:
-        exchange(sized_engine, client, server, bytes(size))
-    else:
-        sized_engine.turn()
-    reset(client)
-    sized_engine.finish(relaying)
-    assert relaying.result == -errno.ECONNRESET
-    assert relaying.state.failed == lib.UL_RELAY_RECEIVE
-    assert relaying.final.address == relaying.state.bytes == size
-
-
-@pytest.mark.parametrize("has_begun", [False, True], ids=["before", "while sending"])
-def test_a_destination_that_is_gone_fails_the_send(sized_engine, any_ends, has_begun):
-    client, a, b, server = any_ends
-    narrow(client, a, b, server)
-    relaying = sized_engine.relay(a.fileno(), b.fileno())
-    if has_begun:
-        fill(sized_engine, relaying, client)
-    reset(server)
-    client.setblocking(False)
-
-    def is_over():
-        with contextlib.suppress(OSError):
-            client.send(bytes(1000))
-        return relaying.is_done
-
-    sized_engine.run_until(is_over, look_every_s=0.001)
-    assert relaying.result in (-errno.EPIPE, -errno.ECONNRESET)
-    assert relaying.state.failed == lib.UL_RELAY_SEND
-    assert relaying.state.bytes_held == relaying.state.buffers_held == 0
-
-
-def test_a_cancel_ends_it_while_it_waits(sized_engine, any_ends):
-    _, a, b, _ = any_ends
-    relaying = sized_engine.relay(a.fileno(), b.fileno())
-    sized_engine.turn()
-    sized_engine.cancel(relaying)
-    sized_engine.finish(relaying)
-    assert relaying.result == -errno.ECANCELED
-    assert relaying.state.failed == 0
-
-
-def test_a_cancel_in_the_turn_of_the_command_reaches_it(sized_engine, any_ends):
-    """Row 9."""
-    _, a, b, _ = any_ends
-    relaying = sized_engine.relay(a.fileno(), b.fileno())
-    sized_engine.cancel(relaying)
-    sized_engine.finish(relaying)
-    assert relaying.result == -errno.ECANCELED
-
-
-@pytest.mark.parametrize("limit", [1000, 300_000])
-def test_a_cancel_ends_it_while_the_destination_is_full(sized_engine, any_ends, limit):
-    client, a, b, server = any_ends
-    narrow(client, a, b, server)
-    relaying = sized_engine.relay(a.fileno(), b.fileno(), limit)
-    fill(sized_engine, relaying, client)
-    sized_engine.cancel(relaying)
-    sized_engine.finish(relaying)
-    assert relaying.result == -errno.ECANCELED
-    assert relaying.state.bytes_held == sized_engine.shared.relay_buffers_held == 0
-    b.shutdown(socket.SHUT_WR)
-    assert len(read_rest(server)) == relaying.state.bytes == relaying.final.address
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_cancel_at_any_moment_counts_what_was_sent(sized_engine, ends, in_thread, seed):
-    """Row 8: after so many turns, in the middle of traffic in both directions."""
-    client, a, b, server = ends
-    generator = random.Random(seed)
-    total_bytes = generator.choice([1000, 100_000, 3_000_000])
-
-    def pour_some(sock):
-        with contextlib.suppress(OSError):
-            pour(sock, seed, total_bytes)
-
-    pouring = [in_thread(pour_some, sock) for sock in (client, server)]
-    reading = [in_thread(read_rest, sock) for sock in (server, client)]
-    relays = [
-        sized_engine.relay(a.fileno(), b.fileno(), generator.choice([500, 100_000])),
-        sized_engine.relay(b.fileno(), a.fileno(), generator.choice([500, 100_000])),
-    ]
-    for _ in range(generator.randrange(40)):
-        sized_engine.turn(0.0005)
-    for relaying in relays:
-        sized_engine.cancel(relaying)
-    sized_engine.finish(*relays)
-    a.shutdown(socket.SHUT_RDWR)
-    b.shutdown(socket.SHUT_RDWR)
-    for relaying, read in zip(relays, reading, strict=True):
-        assert relaying.result in (-errno.ECANCELED, total_bytes)
-        assert len(read.result(LIMIT_S)) == relaying.final.address or relaying.result >= 0
-    for thread in pouring:
-        thread.result(LIMIT_S)
-
-
-def test_an_engine_may_be_closed_with_relays_in_every_state(open_engine, new_pair):
-    """Waiting, full, with something that just came, just begun."""
-    engine = open_engine()
-    quads = [(*new_pair(), *new_pair()) for _ in range(4)]
-    relays = [engine.relay(a.fileno(), b.fileno()) for a, _, b, _ in quads]
-    fill(engine, relays[0], quads[0][1])
-    quads[1][1].sendall(b"late")
-    a, _, b, _ = quads[3]
-    engine.relay(b.fileno(), a.fileno())
-    engine.close()
-
-
 def test_slow_destinations_do_not_use_up_the_buffers_of_the_others(engine, new_pair):
     """Two hundred directions whose readers sleep, and one whose reader does not."""
     quads = [(*new_pair(), *new_pair()) for _ in range(200)]
@@ -451,6 +275,34 @@ def test_many_relays_have_data_at_once(sized_engine, new_pair):
             assert len(server.recv(1000)) == 500
     engine.turn(0.01)
     assert engine.shared.relay_buffers_held == 0
+
+
+def test_a_burst_after_a_conversation_holds_at_most_what_the_kernel_was_offered(
+    engine, any_ends, begun
+):
+    """The one way to more than the limit; see relay_uring.c."""
+    client, _, _, _ = any_ends
+    narrow(*any_ends)
+    relaying, _ = begun(engine, any_ends, 10_000)
+    fill(engine, relaying, client)
+    assert 0 < relaying.state.bytes_held <= 10_000 + 16 * 16_384
+    fill(engine, relaying, client)
+    assert relaying.state.buffers_held <= 4
+
+
+@pytest.mark.engines("io_uring", reason="how a conversation is relayed")
+def test_a_message_of_a_conversation_costs_one_completion(engine, any_ends, features):
+    """No poll, no completion of the send: the other tests could not tell."""
+    if not features & lib.UL_FEATURE_QUIET_SENDS:
+        pytest.skip("this kernel has no quiet sends")
+    client, a, b, server = any_ends
+    engine.relay(a.fileno(), b.fileno())
+    talk(engine, client, server)
+    counters = engine.shared.counters
+    before = counters.completions, counters.submissions
+    for _ in range(20):
+        exchange(engine, client, server, b"m" * 1000)
+    assert (counters.completions, counters.submissions) == (before[0] + 20, before[1] + 20)
 
 
 @pytest.mark.parametrize("field", ["length", "address"])

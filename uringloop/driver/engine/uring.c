@@ -478,7 +478,7 @@ static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
 static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     struct ul_uring *uring = engine->state;
     int result = look_until_due(uring, timeout_ns);
-    if (uring->relay_pool.memory && ul_ring_staged(uring))
+    if (uring->relay_pool.quiet_end != uring->relay_pool.quiet_first)
         ul_ring_enter(uring, 0, 0); /* Python may take its time: what was received goes out */
     if (ul_ring_flags(uring) & IORING_SQ_CQ_OVERFLOW)
         engine->shared.counters.overflows++;
