@@ -168,21 +168,27 @@ async def test_an_upstream_that_does_not_answer_is_given_up_in_time(
     loop: AbstractEventLoop,
 ) -> None:
     """Its queue is full: the kernel drops the SYN and goes on asking."""
-    with contextlib.ExitStack() as stack, Upstream() as up:
-        full = stack.enter_context(socket.socket())
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        name = full.getsockname()
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(name)
-        async with running(TcpAddress(*name), up.address, connect_timeout_s=0.05) as proxy:
+    with unanswering_address() as silent, Upstream() as up:
+        async with running(silent, up.address, connect_timeout_s=0.05) as proxy:
             async with carried(proxy, up) as pair:
                 await exchange(*pair)
             failed = await proxy.events.one("upstream_failed")
             assert failed["error"] == "timed out"
+
+
+@contextlib.contextmanager
+def unanswering_address() -> Iterator[TcpAddress]:
+    """A listener whose queue is full."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(full.getsockname())
+        yield TcpAddress(*full.getsockname())
 
 
 async def test_an_idle_connection_ends_and_says_so(loop: AbstractEventLoop) -> None:
@@ -359,17 +365,44 @@ async def carried_with_header(
         yield client, server
 
 
-async def test_two_hundred_connections_that_come_and_go_leave_nothing(
+@pytest.mark.parametrize("turns_before", range(12))
+async def test_cutting_while_an_upstream_is_being_connected_leaves_nothing(
+    loop: AbstractEventLoop, turns_before: int
+) -> None:
+    """At each turn of the way from the accept to the relay; see what `running` looks at."""
+    with Upstream() as upstream:
+        async with running(upstream.address) as proxy:
+            with await proxy.connect() as client:
+                await turns(turns_before)
+                proxy.proxy.stop_accepting()
+                await proxy.proxy.cut()
+                assert await in_thread(ends_without_a_byte, client)
+
+
+async def test_cutting_does_not_wait_for_an_upstream_that_is_silent(
+    loop: AbstractEventLoop,
+) -> None:
+    with unanswering_address() as silent:
+        async with running(silent) as proxy:
+            with await proxy.connect() as client:
+                await until_true(lambda: proxy.proxy.upstreams.all[0].connecting == 1)
+                await proxy.proxy.cut()
+                assert await in_thread(ends_without_a_byte, client)
+            assert (await proxy.events.one("connection"))["end"] == "cut"
+            assert proxy.proxy.counters().upstreams[0].failures == 0
+
+
+async def test_two_thousand_connections_that_come_and_go_leave_nothing(
     loop: AbstractEventLoop,
 ) -> None:
     """The audit of descriptors and of the driver follows; see also `running`."""
     with Upstream() as upstream:
         async with running(upstream.address, connections_max=20) as proxy:
             await asyncio.gather(
-                in_thread(_connect_many, proxy.address, 200), in_thread(_echo_many, upstream, 200)
+                in_thread(_connect_many, proxy.address, 2000), in_thread(_echo_many, upstream, 2000)
             )
             await until_true(lambda: proxy.proxy.open == 0)
-            assert proxy.proxy.counters().accepted == 200
+            assert proxy.proxy.counters().accepted == 2000
             assert proxy.proxy.counters().failed == 0
 
 

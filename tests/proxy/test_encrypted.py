@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 from certificates import UNCLOSED_ON_3_10
-from peers import in_thread, recv_exactly, recv_until_eof
+from peers import in_thread, recv_exactly, recv_until_eof, until_true
 
 from tests.proxy.proxying import Running, Upstream, ends_without_a_byte, running
 from uringloop.proxy import tls
@@ -293,6 +293,31 @@ async def test_tls_on_both_sides(loop: AbstractEventLoop, files: Files) -> None:
             assert await in_thread(recv_exactly, server, 300_000) == b"x" * 300_000
             await in_thread(server.sendall, b"answer")
             assert await in_thread(recv_exactly, client, 6) == b"answer"
+
+
+@ours
+@pytest.mark.parametrize("side", ["client", "upstream"])
+async def test_cutting_does_not_wait_for_a_handshake(
+    loop: AbstractEventLoop, files: Files, side: str
+) -> None:
+    """The other end is connected, and says nothing."""
+    options: dict[str, Any] = (
+        {"server_tls": files.server()}
+        if side == "client"
+        else {"upstream_tls": tls.upstream_context(files.authority)}
+    )
+    with Upstream() as upstream:
+        async with running(upstream.address, **options) as proxy:
+            with contextlib.ExitStack() as stack:
+                peers = [stack.enter_context(await proxy.connect())]
+                if side == "upstream":
+                    peers.append(stack.enter_context(await upstream.accept()))
+                    assert await in_thread(peers[1].recv, 1) == b"\x16"  # a ClientHello begins
+                await until_true(lambda: proxy.proxy.open == 1)
+                await proxy.proxy.cut()
+                for peer in peers:
+                    await in_thread(until_ended, peer)
+            assert (await proxy.events.one("connection"))["end"] == "cut"
 
 
 # -- files ----------------------------------------------------------------------------

@@ -154,22 +154,20 @@ class Connection:
         return 0 if self._relay is None else self._relay.bytes_b_to_a
 
     async def serve(self) -> None:
-        """All of it. Cancelling cuts both sides."""
+        """All of it, but for finish(). Cancelling cuts both sides."""
         try:
             await self._hear_client()
             await self._relay_to(await self._reach_upstream())
         except RefusedError as refusal:
             self.end, self._error = refusal.end, refusal.cause
-        finally:
-            if self._relay is None:
-                self._abort_client()
-            if self._upstream is not None:
-                self._upstream.ended()
-            self._tell()
 
-    def _abort_client(self) -> None:
-        client = self._client
-        (client[1].transport if isinstance(client, tuple) else client).abort()
+    def finish(self) -> None:
+        """serve() is over, or was cancelled before it had begun: nothing is left open."""
+        if self._relay is None:
+            _abort(self._client)
+        if self._upstream is not None:
+            self._upstream.ended()
+        self._tell()
 
     # -- the client -----------------------------------------------------------------
 
@@ -267,7 +265,11 @@ class Connection:
 
     async def _relay_to(self, stream: Any) -> None:
         timeout_s = self._configuration.idle_timeout_s
-        self._relay = relay(self._client, stream, idle_timeout=timeout_s)
+        try:
+            self._relay = relay(self._client, stream, idle_timeout=timeout_s)
+        except BaseException:
+            _abort(stream)
+            raise
         result = await self._relay
         self.end = result.reason.value
         self._error = result.error
@@ -294,6 +296,11 @@ class Connection:
             side=self._failed_side,
             error=None if self._error is None else _failure_text(self._error),
         )
+
+
+def _abort(side: Any) -> None:
+    """A transport, or the streams over one."""
+    (side[1].transport if isinstance(side, tuple) else side).abort()
 
 
 async def _open(address: Address) -> Any:

@@ -106,6 +106,7 @@ class Proxy:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         connection = self._connections.pop(task)
+        connection.finish()
         self._bytes_up += connection.bytes_up
         self._bytes_down += connection.bytes_down
         self._failed += connection.end not in GOOD_ENDS
