@@ -10,10 +10,8 @@ import contextlib
 import errno
 import random
 import socket
-from asyncio.sslproto import SSLProtocol
 
 import pytest
-from certificates import HOST, contexts
 from peers import in_thread, recv_exactly, recv_until_eof, reset, turns, until_true, wire
 from relays import KINDS, drink, ends, filled, over, pour, until_gone
 
@@ -383,11 +381,6 @@ async def test_what_is_in_another_use_is_refused(loop):
         relay = each.relay()
         with pytest.raises(ValueError, match="a is relayed already"):
             uringloop.relay(each.a, others.a)
-        tls = SSLProtocol(loop, others.protocols[1], contexts().client, None, False, HOST)
-        others.transports[1].set_protocol(tls)
-        with pytest.raises(ValueError, match="b is used by TLS: relay the transport that"):
-            uringloop.relay(others.a, others.b)
-        others.transports[1].set_protocol(others.protocols[1])
         others.transports[0].write_eof()
         with pytest.raises(ValueError, match=r"a has its sending side shut"):
             uringloop.relay(others.a, others.b)

@@ -93,6 +93,14 @@ async def test_tls_may_be_on_both_sides(loop):
         assert (await relay).reason is RelayEnd.EOF
 
 
+@pytest.mark.ours
+async def test_the_transport_below_tls_is_refused(loop):
+    async with tls_side() as (a, _, _), wire() as side_b:
+        below = a._ssl_protocol._transport
+        with pytest.raises(ValueError, match="a is used by TLS: relay the transport that"):
+            uringloop.relay(below, side_b.transport)
+
+
 async def test_a_reset_below_tls_is_told(loop):
     async with tls_side() as (a, _, peer_a), wire() as side_b:
         relay = uringloop.relay(a, side_b.transport)
