@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,8 +120,6 @@ def running_process(
 @contextlib.contextmanager
 def echo_upstream() -> Iterator[str]:
     """A server in a thread of this process that sends back what it gets. Its address."""
-    import threading
-
     with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
         threading.Thread(target=_serve, args=[listener], daemon=True).start()
         yield "{}:{}".format(*listener.getsockname())
@@ -128,8 +127,6 @@ def echo_upstream() -> Iterator[str]:
 
 
 def _serve(listener: socket.socket) -> None:
-    import threading
-
     with contextlib.suppress(OSError):
         while True:
             peer = listener.accept()[0]

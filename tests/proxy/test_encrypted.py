@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import ssl
 from asyncio import AbstractEventLoop
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import trustme
 from certificates import UNCLOSED_ON_3_10
+from cryptography.hazmat.primitives import serialization
 from peers import in_thread, recv_exactly, recv_until_eof, until_true
 
 from tests.proxy.proxying import Running, Upstream, ends_without_a_byte, running
@@ -179,8 +181,6 @@ async def test_a_header_comes_before_the_handshake_also_in_one_segment(
 def _pump_with_prefix(inner: socket.socket, outer: socket.socket, prefix: bytes) -> None:
     """Carries bytes between the two until either ends; the first piece gets the prefix."""
     outer.sendall(prefix + inner.recv(65536))
-    import selectors
-
     with selectors.DefaultSelector() as selector:
         selector.register(inner, selectors.EVENT_READ, outer)
         selector.register(outer, selectors.EVENT_READ, inner)
@@ -367,8 +367,6 @@ def test_damaged_files_are_named(files: Files) -> None:
 
 
 def test_an_encrypted_key_is_refused_instead_of_asking_on_the_terminal(files: Files) -> None:
-    from cryptography.hazmat.primitives import serialization
-
     key = serialization.load_pem_private_key(Path(files.key).read_bytes(), None)
     locked = files.file(
         "locked",

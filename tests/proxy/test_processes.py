@@ -15,6 +15,7 @@ from tests.proxy.processes import (
     ProxyProcess,
     check_echo,
     echo_upstream,
+    environment,
     run,
     running_process,
     wait_for_end,
@@ -137,7 +138,8 @@ def test_a_signal_to_parent_and_workers_at_once_is_one_request() -> None:
         check_echo(client)
         for pid in [proxy.process.pid, *pids_of(proxy, 2)]:
             os.kill(pid, signal.SIGTERM)
-            os.kill(pid, signal.SIGINT) if pid != proxy.process.pid else None
+            if pid != proxy.process.pid:
+                os.kill(pid, signal.SIGINT)
         proxy.until("draining", 2)
         check_echo(client)
         client.close()
@@ -303,16 +305,10 @@ def test_help_has_examples_and_all_options() -> None:
 def test_without_click_the_command_line_says_what_to_install(tmp_path: Path) -> None:
     """A module of that name that cannot be imported stands before the real one."""
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"no click\", name='click')\n")
-    path = os.pathsep.join([str(tmp_path), *environment_path()])
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     ended = run("proxy", ":0", UPSTREAM, PYTHONPATH=path)
     assert ended.returncode == 2
     assert ended.stderr == "uringloop: this needs click: pip install 'uringloop[cli]'\n"
     doctor = run("doctor", PYTHONPATH=path)
     assert "engine" in doctor.stdout
     assert doctor.stderr == ""
-
-
-def environment_path() -> list[str]:
-    from tests.proxy.processes import environment
-
-    return environment()["PYTHONPATH"].split(os.pathsep)

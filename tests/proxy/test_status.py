@@ -7,13 +7,21 @@ import os
 import pty
 import re
 import select
+import socket
 import subprocess
 import time
 
 import pytest
 from rich.console import Console
 
-from tests.proxy.processes import LIMIT_S, check_echo, command, echo_upstream, environment
+from tests.proxy.processes import (
+    LIMIT_S,
+    check_echo,
+    command,
+    echo_upstream,
+    environment,
+    running_process,
+)
 from uringloop.proxy.addresses import TcpAddress
 from uringloop.proxy.counters import Counters, UpstreamCounters
 from uringloop.proxy.status import LiveStatus
@@ -108,8 +116,6 @@ def test_on_a_terminal_figures_and_lines_are_shown_and_the_end_is_in_order(worke
 
 
 def _talk(process: subprocess.Popen[bytes], fd: int) -> None:
-    import socket
-
     seen = _read_until(fd, "", r"event=listening address=([0-9.]+):(\d+)")
     found = re.search(r"address=([0-9.]+):(\d+)", seen)
     assert found is not None
@@ -143,8 +149,6 @@ def _read_until(fd: int, seen: str, pattern: str) -> str:
 
 
 def test_a_pipe_gets_no_figures() -> None:
-    from tests.proxy.processes import running_process
-
     with echo_upstream() as upstream, running_process("--status", upstream) as proxy:
         with proxy.connect() as client:
             check_echo(client)
