@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
-from tests.simulator.scenarios.closing import abort, server_close
+from tests.simulator.scenarios.closing import abort, accept_pause, server_close
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
 from tests.simulator.scenarios.flow import pause_resume, pipes, streams
@@ -22,6 +22,7 @@ ALL: list[Scenario] = [
     tls_echo,
     server_close,
     abort,
+    accept_pause,
     sock_cancel,
     accept_cancel,
     sendfile,

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from tests.simulator.scenarios.echoing import Caller, Echo
-from tests.simulator.world import World, payload
+from tests.simulator.world import FailedError, World, payload
+from uringloop.servers import pause_accepting, resume_accepting
 
 PATIENCE_S = 2.0
 
@@ -89,3 +90,39 @@ async def abort(world: World) -> None:
         if "made" in each.calls:
             await each.lost
             world.expect_bytes(each.received, sent, ["ended early"], "what arrived")
+
+
+async def accept_pause(world: World) -> None:
+    """A server that pauses accepting now and then: nobody is served meanwhile, all in the end."""
+    is_paused = False
+    served_paused: list[str] = []
+
+    def factory() -> Echo:
+        if is_paused:
+            served_paused.append(address)
+        return Echo(world)
+
+    server, address = await world.serve(factory)
+    calls = [asyncio.ensure_future(_orderly_call(world, address)) for _ in range(4)]
+    for _ in range(world.chance.between(1, 10)):
+        is_paused = True
+        pause_accepting(server)
+        await world.pass_time(0.002)
+        is_paused = False
+        resume_accepting(server)
+        await world.pass_time(0.002)
+    await asyncio.gather(*calls)
+    server.close()
+    await server.wait_closed()
+    if served_paused:
+        raise FailedError("a protocol was made while accepting was paused")
+
+
+async def _orderly_call(world: World, address: str) -> None:
+    await world.pass_time(0.005)
+    sent = payload(14, min(world.size(), 1_000))
+    caller: Any = await world.connect_protocol(address, lambda: Caller(world, len(sent)))
+    if caller is not None:
+        await caller.send(sent, then_end=False)
+        await caller.lost
+        world.expect_bytes(caller.received, sent, caller.connection.faults, "what came back")
