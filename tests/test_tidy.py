@@ -28,7 +28,7 @@ LINES_PER_C_FUNCTION_MAX = 60
 # The order is from top to bottom: no module may import one above it.
 MAY_IMPORT = {
     "__main__": {"", "probe", "driver.features"},
-    "": {"_rendering", "loop", "probe", "running"},
+    "": {"_interpreter", "_rendering", "loop", "probe", "running"},
     "running": {"loop"},
     "loop": {
         "addresses",
@@ -175,6 +175,7 @@ MAY_IMPORT = {
     "addresses": set(),
     "signatures": set(),
     "errors": set(),
+    "_interpreter": set(),
     "_rendering": set(),
     "driver._engine": set(),
 }
