@@ -88,6 +88,11 @@ def _cause(error: int) -> str:
             setting = file.read().strip()
     except OSError:
         setting = "0"
+    if setting == "1":
+        return (
+            ": the sysctl kernel.io_uring_disabled is 1; set it to 0, or put the user into the"
+            " group that kernel.io_uring_group names"
+        )
     if setting != "0":
         return f": the sysctl kernel.io_uring_disabled is {setting}; set it to 0"
     return (
