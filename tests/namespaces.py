@@ -39,6 +39,11 @@ def mount_memory(path: str, options: str) -> None:
     _mount("none", path, "tmpfs", 0, options)
 
 
+def unmount(path: str) -> None:
+    if _libc.umount2(path.encode(), 0):
+        _raise(f"unmount {path}")
+
+
 def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
     texts = [text.encode() for text in (source, target, kind)]
     if _libc.mount(*texts, ctypes.c_ulong(flags), options.encode()):

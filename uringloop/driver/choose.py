@@ -81,6 +81,8 @@ def _cause(error: int) -> str:
         return ": the kernel has no io_uring, or a sandbox (gVisor, QEMU user mode) hides it"
     if error == errno.ENOMEM:
         return ": not enough memory may be locked; raise RLIMIT_MEMLOCK"
+    if error == errno.EMFILE:
+        return ": the process has no descriptors left; raise RLIMIT_NOFILE"
     if error not in (errno.EPERM, errno.EACCES):
         return ""
     try:
