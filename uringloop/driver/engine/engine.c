@@ -80,8 +80,8 @@ static inline void add_event(struct ul_engine *engine, uint64_t token, uint32_t 
 }
 
 static inline bool ends_the_wait(const struct ul_engine *engine,
-                                 const struct ul_operation *operation) {
-    return !(operation->flags & UL_LAZY) || operation->turn != engine->turn;
+                                 const struct ul_operation *operation, int64_t result) {
+    return !(operation->flags & UL_LAZY) || operation->turn != engine->turn || result < 0;
 }
 
 /* An event of a receive that has an address names memory: Python's until the next turn. */
@@ -97,7 +97,7 @@ static inline void count_received(struct ul_engine *engine, const struct ul_oper
 void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
              uint64_t address) {
     count_received(engine, operation, result, address);
-    engine->counting_events += ends_the_wait(engine, operation);
+    engine->counting_events += ends_the_wait(engine, operation, result);
     add_event(engine, operation->token, operation->opcode, result, address, UL_MORE);
 }
 
@@ -106,7 +106,7 @@ void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         engine->shared.counters.bytes_sent += operation->done;
     count_received(engine, operation, result, address);
-    engine->counting_events += ends_the_wait(engine, operation);
+    engine->counting_events += ends_the_wait(engine, operation, result);
     add_event(engine, operation->token, operation->opcode, result, address, 0);
     operation->opcode = 0;
     engine->shared.in_flight--;

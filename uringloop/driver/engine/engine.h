@@ -99,9 +99,9 @@ enum ul_opcode {
 enum {
     /* SEND: address is an array of struct iovec. */
     UL_VECTORED = 1,
-    /* Nobody waits for this answer. If it comes within the turn that takes the command,
-     * ul_turn() does not return for its sake, and delivers it with the next event that
-     * somebody waits for (or at the timeout). An answer in a later turn counts fully. */
+    /* Nobody waits for this answer, unless it is an error. If it comes within the turn that
+     * takes the command, ul_turn() does not return for its sake, and delivers it with the next
+     * event that somebody waits for (or at the timeout). One in a later turn counts fully. */
     UL_LAZY = 2,
     /* ACCEPT, RECV, RECVMSG: one event, which is final. */
     UL_ONCE = 4,
