@@ -2,6 +2,7 @@
 #
 #   docker build -t uringloop .
 #   docker run --rm uringloop doctor
+#   docker run --rm --network host uringloop proxy :8080 127.0.0.1:9000
 #
 # Docker's default seccomp profile denies io_uring; the loop then runs on epoll, and says
 # so. To let it have io_uring, allow io_uring_setup, io_uring_enter and io_uring_register in
@@ -15,7 +16,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[cli]"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 COPY --from=build /wheels /wheels

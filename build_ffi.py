@@ -26,6 +26,10 @@ SOURCES = [
     "epoll_operations.c",
     "epoll_messages.c",
     "epoll_wait.c",
+    "epoll_lifetime.c",
+    "relay.c",
+    "relay_uring.c",
+    "relay_pool.c",
     "uring.c",
     "steps.c",
     "ring.c",
@@ -34,7 +38,7 @@ SOURCES = [
     "lifetime.c",
     "probe.c",
 ]
-HEADERS = ["engine.h", "internal.h", "calls.h", "uring.h", "epoll.h"]
+HEADERS = ["engine.h", "internal.h", "calls.h", "uring.h", "epoll.h", "relay.h", "relay_pool.h"]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
 C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]

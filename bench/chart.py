@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench import tables
 from bench.environment import one_line
 from bench.errors import MissingError
 
@@ -65,11 +66,12 @@ def _label(
     axes: Any, cells: list[dict[str, Any]], names: list[str], report: dict[str, Any]
 ) -> None:
     middle = len(names) / (len(names) + GAP_BARS) / 2
-    titles = [cell["title"] for cell in cells]
+    titles = [tables.titled(cell, report) for cell in cells]
     axes.set_yticks([number + middle for number in range(len(cells))], titles, fontsize=7)
     axes.set_ylim(len(cells), -middle / 4)
     axes.set_xlim(0, SHOWN_MAX * 1.08)
     axes.axvline(1.0, color="black", linewidth=0.6, zorder=0)
-    axes.set_xlabel(f"CPU time of an operation, {cells[0]['baseline']} = 1; less is better")
+    baseline = report["settings"]["baseline"]
+    axes.set_xlabel(f"CPU time of an operation, {baseline} = 1; less is better")
     axes.set_title(one_line(report["environment"]), fontsize=7)
     axes.figure.legend(loc="outside upper center", ncols=len(names), fontsize=7)

@@ -85,9 +85,9 @@ class EchoScenario:
         )
 
     def runs_on(self, loop: str) -> bool:
-        return loop not in loops.NATIVE_SERVERS or (
-            self.mode in NATIVE_MODES and self.family in NATIVE_FAMILIES
-        )
+        if loop in loops.NATIVE_SERVERS:
+            return self.mode in NATIVE_MODES and self.family in NATIVE_FAMILIES
+        return loops.is_python(loop)
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         """A fresh server, the load on it, and the server's end."""

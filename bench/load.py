@@ -1,18 +1,21 @@
-"""The load generator seen from Python: what to ask of it, what it answers.
+"""The load generators seen from Python: what to ask of them, what they answer.
 
-The work is done by native/load.c; this only starts it and reads its line.
+The work is done by native/load.c (messages over lasting connections) and native/churn.c (short
+connections); this only starts them and reads their line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench import native
 from bench.children import Child
 from bench.errors import BenchError
 from bench.scenario import Sample
 
-# What the load may need beyond warm-up and measuring: connecting, and getting back
+# What a load may need beyond warm-up and measuring: connecting, and getting back
 # what is under way at the end (its own limit for that is 5 s).
 SLACK_S = 15.0
 
@@ -22,7 +25,8 @@ Address = list[str]
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """The load on one server, the same for each loop."""
+    """The load on one server, the same for each loop. Of each message its last `answer_bytes`
+    come back, or all of it."""
 
     connections: int = 10
     size_bytes: int = 1024
@@ -31,6 +35,44 @@ class LoadPlan:
     duration_s: float = 0.5
     verify: bool = False
     is_tls: bool = False
+    answer_bytes: int | None = None
+
+    def arguments(self) -> list[str]:
+        options = {
+            **common_options(self.connections, self.size_bytes, self.warmup_s, self.duration_s),
+            "-r": self.answer_bytes or self.size_bytes,
+            "-k": self.pipeline,
+        }
+        return [*words(options), "-v"] if self.verify else words(options)
+
+
+@dataclass(frozen=True)
+class ChurnPlan:
+    """A load of short connections on one server, the same for each loop."""
+
+    at_once: int = 10
+    size_bytes: int = 64
+    warmup_s: float = 0.1
+    duration_s: float = 0.5
+
+    def arguments(self) -> list[str]:
+        options = common_options(self.at_once, self.size_bytes, self.warmup_s, self.duration_s)
+        return words(options)
+
+
+def common_options(
+    connections: int, size_bytes: int, warmup_s: float, duration_s: float
+) -> dict[str, int]:
+    return {
+        "-c": connections,
+        "-s": size_bytes,
+        "-w": max(1, round(warmup_s * 1e3)),
+        "-d": max(1, round(duration_s * 1e3)),
+    }
+
+
+def words(options: Mapping[str, int]) -> list[str]:
+    return [text for option, value in options.items() for text in (option, str(value))]
 
 
 def run_load(address: Address, plan: LoadPlan, measured_pid: int, core: int | None) -> Sample:
@@ -40,30 +82,36 @@ def run_load(address: Address, plan: LoadPlan, measured_pid: int, core: int | No
                 connection or stood still. MissingError: the load cannot be built.
     """
     program = native.built("load_tls" if plan.is_tls else "load")
-    command = [str(program), *_arguments(plan, measured_pid), *address]
+    return _run(program, plan, address, measured_pid, core)
+
+
+def run_churn(address: Address, plan: ChurnPlan, measured_pid: int, core: int | None) -> Sample:
+    """Put the load on an echo server and wait for its end. An operation is a connection.
+
+    raises      BenchError: an answer was lost, changed or too long, or a connection did not
+                end. The load's own words are on stderr.
+    """
+    return _run(native.built("churn"), plan, address, measured_pid, core)
+
+
+def _run(
+    program: Path,
+    plan: LoadPlan | ChurnPlan,
+    address: Address,
+    measured_pid: int,
+    core: int | None,
+) -> Sample:
+    command = [str(program), *plan.arguments(), "-p", str(measured_pid), *address]
     with Child(command, core) as child:
         answer = child.read_answer(plan.warmup_s + plan.duration_s + SLACK_S)
-    if answer["messages"] == 0:
-        raise BenchError("not one message came back while measuring")
+    if answer["operations"] == 0:
+        raise BenchError("the load had not one answer while measuring")
     latency_us = {name: value / 1e3 for name, value in answer["latency_ns"].items()}
     return Sample(
-        operations=answer["messages"],
+        operations=answer["operations"],
         seconds=answer["seconds"],
         measured_cpu_s=answer["measured_cpu_ns"] / 1e9,
         p50_us=latency_us["p50"],
         p99_us=latency_us["p99"],
         p99_9_us=latency_us["p99_9"],
     )
-
-
-def _arguments(plan: LoadPlan, measured_pid: int) -> list[str]:
-    options = {
-        "-c": plan.connections,
-        "-s": plan.size_bytes,
-        "-k": plan.pipeline,
-        "-w": max(1, round(plan.warmup_s * 1e3)),
-        "-d": max(1, round(plan.duration_s * 1e3)),
-        "-p": measured_pid,
-    }
-    arguments = [text for option, value in options.items() for text in (option, str(value))]
-    return [*arguments, "-v"] if plan.verify else arguments

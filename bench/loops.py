@@ -1,7 +1,7 @@
 """Event loops and servers by name.
 
-A name is one of those listed in `PYTHON_LOOPS` or `NATIVE_SERVERS`, or the name of any
-installed module that has a `new_event_loop`. Modules are imported when their loop is
+A name is one of those listed in `PYTHON_LOOPS`, `NATIVE_SERVERS` or `PROXIES`, or the name of
+any installed module that has a `new_event_loop`. Modules are imported when their loop is
 made, never before: naming a loop that is not installed is an answer, not a crash.
 """
 
@@ -38,6 +38,8 @@ PYTHON_LOOPS = {
 }
 # Echo servers in C, without Python: the limit for a loop of either kind.
 NATIVE_SERVERS = {"c-io_uring": "echo_uring", "c-epoll": "echo_epoll"}
+# Programs that relay bytes and nothing else (proxies.py).
+PROXIES = ("haproxy", "nginx")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class LoopFacts:
     version: str
     backend: str
     backend_reason: str
+
+
+def is_python(name: str) -> bool:
+    """Whether this is an event loop, and not a program of another kind."""
+    return name not in NATIVE_SERVERS and name not in PROXIES
 
 
 def factory(name: str) -> LoopFactory:

@@ -33,16 +33,18 @@ import bench.scenarios
 from bench import chart, echo, options, runner, tables
 from bench.children import ROOT, choose_cores
 from bench.errors import BenchError, MissingError
+from bench.loops import PROXIES
 from bench.scenario import Scenario
 
 OUTPUT = ROOT / "bench" / "results"
 OWN = "uringloop"  # what the names of our own loops begin with
+BASELINE = "uvloop"  # of scenarios that have none of their own
 PEERS = ("rloop", "blazio", "talyn")
 LOOPS = {
-    "quick": ("uringloop", "uringloop-epoll", "uvloop", "asyncio"),
+    "quick": ("uringloop", "uringloop-epoll", "uvloop", "asyncio", *PROXIES),
     "full": (
         *("uringloop", "uringloop-epoll", "uvloop", *PEERS, "asyncio"),
-        *("c-io_uring", "c-epoll"),
+        *("c-io_uring", "c-epoll", *PROXIES),
     ),
 }
 ROUNDS = {"quick": 3, "full": 5}
@@ -107,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=options.positive, help="at most; default 3, with --full 5")
     add("--seconds", type=options.positive_seconds, help="measured in each round of an echo")
     add("--minutes", type=options.positive_seconds, help="time limit; default 0.9, full 28")
-    add("--baseline", default="uvloop", help="the loop that ratios refer to")
+    add("--baseline", help="what ratios refer to; default uvloop, of relays haproxy")
     add("--list", action="store_true", help="print the titles of the scenarios, and end")
     add("--output", type=Path, default=OUTPUT, metavar="FOLDER", help="default bench/results")
     return parser
@@ -117,7 +119,8 @@ def run(chosen: argparse.Namespace) -> int:
     asked_for = chosen_scenarios(chosen.extent, chosen.only, chosen.seconds)
     settings = runner.Settings(
         rounds=chosen.rounds or ROUNDS[chosen.extent],
-        baseline=chosen.baseline,
+        baseline=chosen.baseline or BASELINE,
+        is_baseline_chosen=chosen.baseline is not None,
         cores=choose_cores(),
         limit_s=60 * (chosen.minutes or MINUTES[chosen.extent]),
     )

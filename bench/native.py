@@ -23,7 +23,8 @@ BUILD_DIRECTORY = SOURCE_DIRECTORY / "build"
 COMPILE_LIMIT_S = 60
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
 
-LOAD_SOURCES = ("load.c", "endpoint.c", "histogram.c")
+LOAD_SOURCES = ("load.c", "window.c", "endpoint.c", "histogram.c")
+LIBURING = ("uring",), "liburing-dev"
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,12 @@ PROGRAMS = {
     for program in (
         Program("load", (*LOAD_SOURCES, "channel_plain.c"), ("m",)),
         Program("load_tls", (*LOAD_SOURCES, "channel_tls.c"), ("m", "ssl", "crypto"), "libssl-dev"),
-        Program("churn", ("churn.c", "endpoint.c", "histogram.c"), ("m",)),
+        Program("churn", ("churn.c", "window.c", "endpoint.c", "histogram.c"), ("m",)),
+        Program("sink", ("sink.c", "endpoint.c")),
         Program("echo_epoll", ("echo_epoll.c", "endpoint.c")),
-        Program("echo_uring", ("echo_uring.c", "endpoint.c"), ("uring",), "liburing-dev"),
+        Program("echo_uring", ("echo_uring.c", "pool.c", "endpoint.c"), *LIBURING),
+        Program("relay_epoll", ("relay_epoll.c", "blocks.c", "endpoint.c")),
+        Program("relay_uring", ("relay_uring.c", "pool.c", "blocks.c", "endpoint.c"), *LIBURING),
     )
 }
 

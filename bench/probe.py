@@ -1,10 +1,10 @@
-"""Which of the loops named run here, each asked in a process of its own."""
+"""Which of the loops and programs named run here, each asked in a process of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench import loops, native
+from bench import loops, native, proxies
 from bench.children import Child, python_command
 from bench.errors import BenchError, MissingError
 
@@ -23,6 +23,8 @@ def probe(name: str) -> Facts:
     """
     if name in loops.NATIVE_SERVERS:
         return _probe_native(name)
+    if name in loops.PROXIES:
+        return proxies.probe(name)
     try:
         with Child(python_command("bench.server", name, "probe")) as child:
             answer = child.read_answer()

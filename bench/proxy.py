@@ -18,6 +18,7 @@ from typing import cast
 from bench import loops
 from bench.children import die_with_parent, say
 from bench.errors import MissingError
+from bench.server import keep_serving, raise_descriptor_limit
 
 BACKLOG = 4096
 
@@ -148,11 +149,12 @@ async def _serve(facts: loops.LoopFacts, host: str, port: int, upstream: tuple[s
     server = await start_proxy(host, port, *upstream)
     name = server.sockets[0].getsockname()
     say({"address": ["tcp", name[0], str(name[1])], "loop": dataclasses.asdict(facts)})
-    await server.serve_forever()
+    await keep_serving(server)
 
 
 def main(arguments: list[str]) -> None:
     die_with_parent()
+    raise_descriptor_limit()
     name, host, port, upstream_host, upstream_port = arguments
     try:
         loop = loops.new_event_loop(name)

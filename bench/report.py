@@ -45,8 +45,14 @@ CHOSEN = (
     "sleep(0)",
     "gather of 100",
     "subprocess spawn",
+    "relay, 1 KiB round trip, 20 connections",
+    "relay, 100 KiB round trip, 20 connections",
+    "relay, 1 MiB one way, 4 connections",
+    "relay, 1 KiB round trip, 20 connections, one core",
+    "relay, connect, 1 KiB round trip, close, 10 at once",
+    "relay, 2000 idle pairs, 20 busy",
 )
-CHOSEN_EXTRAS = ("KiB per connection",)
+CHOSEN_EXTRAS = ("KiB per connection", "KiB per pair")
 
 
 def with_figures(readme: str, figures: str) -> str:

@@ -36,6 +36,7 @@ class Settings:
     baseline: str
     cores: Cores
     limit_s: float | None = None  # no round is begun that would probably end later
+    is_baseline_chosen: bool = False  # also for scenarios that have one of their own
 
 
 @dataclass
@@ -158,12 +159,14 @@ def run(
         "settings": {**asdict(settings), "rounds": measuring.rounds_done},
         "loops": found,
         "missing": missing,
-        "scenarios": [_report_of(table, settings.baseline) for table in measuring.tables],
+        "scenarios": [_report_of(table, settings) for table in measuring.tables],
     }
 
 
-def _report_of(table: Table, baseline: str) -> dict[str, Any]:
+def _report_of(table: Table, settings: Settings) -> dict[str, Any]:
     rounds = {entry.loop: entry.samples for entry in table.running()}
+    own = getattr(table.scenario, "baseline", "")
+    baseline = own if own in rounds and not settings.is_baseline_chosen else settings.baseline
     return {
         "title": table.scenario.title,
         "operation": table.scenario.operation,

@@ -49,6 +49,8 @@ class Scenario(Protocol):
 
     title      what is measured, such as "HTTP hello, uvicorn, 50 connections"
     operation  what is counted, in the singular: "message", "request"
+
+    It may have a `baseline` too: what its ratios refer to, unless the user chose something else.
     """
 
     title: str

@@ -57,6 +57,9 @@ def scenario_table(scenario: dict[str, Any]) -> tuple[Row, list[Row]]:
 
 
 def plural(operation: str) -> str:
+    """A unit of bytes has none."""
+    if operation.endswith("iB"):
+        return operation
     return f"{operation}es" if operation.endswith("s") else f"{operation}s"
 
 
@@ -157,9 +160,16 @@ def cells_table(
     rows: list[Row] = []
     for scenario in report["scenarios"]:
         if scenario["title"] in titles:
-            rows.append([scenario["title"], *(_cell(scenario, name) for name in names)])
+            rows.append([titled(scenario, report), *(_cell(scenario, name) for name in names)])
             rows += [_extra_row(scenario, each, names) for each in extras_of(scenario, extras)]
     return ["CPU µs per operation", *names], rows
+
+
+def titled(scenario: dict[str, Any], report: dict[str, Any]) -> str:
+    """With what its ratios refer to, where that is not what the report's do."""
+    if scenario["baseline"] == report["settings"]["baseline"]:
+        return str(scenario["title"])
+    return f"{scenario['title']} ({scenario['baseline']} = 1)"
 
 
 def extras_of(scenario: dict[str, Any], wanted: Sequence[str]) -> list[str]:

@@ -82,3 +82,13 @@ def test_asyncio_loops_keep_their_state_under_the_names_that_the_core_takes_over
             assert name in names, name
     finally:
         loop.close()
+
+
+def test_stream_readers_keep_what_a_relay_takes_over_under_these_names() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        names = vars(asyncio.StreamReader(loop=loop))
+        for name in ("_buffer", "_transport", "_paused"):
+            assert name in names, name
+    finally:
+        loop.close()

@@ -95,11 +95,14 @@ def test_a_wheel_made_from_the_sdist_has_both_renderings_and_no_sources_of_c(
 ) -> None:
     with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
         names = wheel.namelist()
+        (scripts,) = (name for name in names if name.endswith("entry_points.txt"))
+        assert b"uringloop = uringloop.__main__:main" in wheel.read(scripts)
     for hot in ("core", "driver/rings", "transports/stream"):
         assert f"uringloop/{hot}.py" in names
         assert [name for name in names if name.startswith(f"uringloop/{hot}.cpython-")]
     assert [name for name in names if name.startswith("uringloop/driver/_engine.")]
     assert "uringloop/py.typed" in names
+    assert "uringloop/proxy/command.py" in names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]
 
 

@@ -73,6 +73,7 @@ def test_what_cannot_do_without_a_switched_off_feature_goes_with_it() -> None:
         "incremental_buffers",
         "multishot_recv",
         "multishot_recvmsg",
+        "quiet_sends",
         "single_issuer",
         "defer_taskrun",
     }

@@ -15,6 +15,8 @@ _rendering.choose_rendering()
 
 from uringloop.loop import EventLoop  # noqa: E402
 from uringloop.probe import Probe, probe  # noqa: E402
+from uringloop.relay import Relay, relay  # noqa: E402
+from uringloop.relay_result import RelayEnd, RelayResult  # noqa: E402
 from uringloop.running import EventLoopPolicy, install, new_event_loop, run  # noqa: E402
 
 __version__ = "0.1.0"
@@ -23,8 +25,12 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "Probe",
+    "Relay",
+    "RelayEnd",
+    "RelayResult",
     "install",
     "new_event_loop",
     "probe",
+    "relay",
     "run",
 ]

@@ -19,6 +19,8 @@ cdef class Acceptor(Operation):
     cdef object _context
     cdef uint64_t _token
     cdef bint _stopped
+    cdef bint _paused
+    cdef list _held
     cdef bint _exhausted
 
     cpdef completed(self, Rings rings, uint32_t opcode, int64_t result, bint more)

@@ -30,6 +30,28 @@ _RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
 _TLS_TIMEOUT_NAMES = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 
 
+def pause_accepting(server: asyncio.Server) -> None:
+    """Takes no connection from now on: they wait in the listener's queue, in the kernel.
+
+    What the kernel has handed over already waits as well. close() ends a paused server, too.
+
+    server    of a loop of ours; pausing one that is paused or closed does nothing
+    """
+    for acceptor in _acceptors_of(server):
+        acceptor.pause()
+
+
+def resume_accepting(server: asyncio.Server) -> None:
+    """Takes connections again: first those that have waited longest."""
+    for acceptor in _acceptors_of(server):
+        acceptor.resume()
+
+
+def _acceptors_of(server: Any) -> list[Any]:
+    acceptors = server.get_loop()._acceptors
+    return [acceptors[sock.fileno()] for sock in server.sockets if sock.fileno() in acceptors]
+
+
 class Acceptor(Operation):
     """Takes connections off one listening socket and gives each a protocol and transport.
 
@@ -62,11 +84,15 @@ class Acceptor(Operation):
         self._context = copy_context() if context is None else context
         self._token = 0
         self._stopped = False
+        self._paused = False
+        # Connections that came after pause(): a command that goes on answering may have taken
+        # some more by the time its cancel arrives.
+        self._held: list[socket.socket] = []
         self._exhausted = False
 
     def start(self) -> None:
-        """Gives the ACCEPT command; nothing once stopped."""
-        if self._stopped:
+        """Gives the ACCEPT command, unless it is given, or none is wanted."""
+        if self._stopped or self._paused or self._token:
             return
         self._token = self._loop._in_flight.add(self)
         self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
@@ -76,12 +102,34 @@ class Acceptor(Operation):
         sock = connection[0]
         self._accepted(sock.detach(), None)
 
+    def pause(self) -> None:
+        """No connection is served until resume(); see pause_accepting()."""
+        if self._paused or self._stopped:
+            return
+        self._paused = True
+        if self._token:
+            self._cancel()
+
+    def resume(self) -> None:
+        """Serves what was held, until paused again; then takes further connections."""
+        if not self._paused or self._stopped:
+            return
+        self._paused = False
+        while self._held and not self._paused:
+            self._accepted(self._held.pop(0).detach(), None)
+        self.start()  # or later: if the command is still being cancelled, its end starts anew
+
+    def _cancel(self) -> None:
+        self._loop._rings.stage(binding.UL_OP_CANCEL, -1, 0, 0, 0, self._token, 0)
+
     def stop(self) -> None:
         """No connection is served from now on; one that is still answered is closed."""
         self._stopped = True
+        while self._held:
+            self._held.pop().close()
         if self._token:
             self._loop._stopping_acceptors.add(self)
-            self._loop._rings.stage(binding.UL_OP_CANCEL, -1, 0, 0, 0, self._token, 0)
+            self._cancel()
             # The kernel listens until it took the cancel, whatever is closed: have it now.
             self._loop._turn_now()
 
@@ -120,8 +168,11 @@ class Acceptor(Operation):
         if self._stopped:
             os.close(fd)
             return
-        self._exhausted = False
         conn = _Socket(self._kind[0], self._kind[1], self._kind[2], fd)
+        if self._paused:
+            self._held.append(conn)
+            return
+        self._exhausted = False
         if rings is None:
             info = socket_info(conn, None)
         else:

@@ -25,26 +25,19 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "endpoint.h"
-#include "histogram.h"
+#include "window.h"
 
 #define SIZE_BYTES_MAX 16384u /* fits into any send buffer, so a send is never short */
 #define SOURCE_ADDRESSES 200u
-#define DRAIN_LIMIT_NS 5000000000u
 #define EVENTS_MAX 256
-
-enum phase { WARMING_UP, MEASURING, DRAINING };
 
 struct options {
     struct endpoint endpoint;
     unsigned at_once;
     uint64_t size_bytes;
-    uint64_t warmup_ns;
-    uint64_t duration_ns;
-    pid_t measured_pid; /* 0: none */
 };
 
 struct connection {
@@ -59,25 +52,12 @@ struct churn {
     struct sockaddr_in server;
     struct connection *connections;
     int epoll_fd;
-    enum phase phase;
-    uint64_t phase_ends_ns;
-    uint64_t started_ns, ended_ns;        /* of the measured window */
-    uint64_t measured_cpu_ns, own_cpu_ns; /* within it */
+    struct window window;
     uint64_t opened;
     unsigned under_way;
-    clockid_t measured_clock;
-    struct histogram latencies;
     unsigned char pattern[256u + SIZE_BYTES_MAX];
     unsigned char received[SIZE_BYTES_MAX + 1u];
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec value;
-    if (clock_gettime(clock, &value) < 0)
-        die_errno("clock_gettime (the measured process is gone)");
-    return (uint64_t)value.tv_sec * 1000000000u + (uint64_t)value.tv_nsec;
-}
 
 /* Two connections at once send different bytes, so that a mix-up shows. */
 static const unsigned char *request_of(const struct churn *churn, const struct connection *connection)
@@ -126,11 +106,10 @@ static void ended(struct churn *churn, struct connection *connection, uint64_t n
     if (connection->received_bytes < churn->options.size_bytes)
         die("connection %" PRIu64 " was closed by the server after %" PRIu64 " bytes",
             connection->number, connection->received_bytes);
-    if (churn->phase == MEASURING)
-        histogram_record(&churn->latencies, now - connection->started_ns);
+    window_record(&churn->window, now - connection->started_ns);
     close(connection->fd);
     churn->under_way--;
-    if (churn->phase != DRAINING)
+    if (churn->window.phase != DRAINING)
         open_connection(churn, connection);
 }
 
@@ -163,57 +142,30 @@ static void pull(struct churn *churn, struct connection *connection, uint64_t no
 
 /* ---- the phases ----------------------------------------------------------------- */
 
-static void read_cpu_clocks(struct churn *churn, bool ends)
+static void go_on(struct churn *churn, uint64_t now)
 {
-    uint64_t own = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    uint64_t measured = churn->options.measured_pid ? clock_ns(churn->measured_clock) : 0;
-    churn->own_cpu_ns = ends ? own - churn->own_cpu_ns : own;
-    churn->measured_cpu_ns = ends ? measured - churn->measured_cpu_ns : measured;
-}
-
-static void next_phase(struct churn *churn, uint64_t now)
-{
-    switch (churn->phase) {
-    case WARMING_UP:
-        churn->phase = MEASURING;
-        churn->phase_ends_ns = now + churn->options.duration_ns;
-        churn->started_ns = now;
-        read_cpu_clocks(churn, false);
-        return;
-    case MEASURING:
-        churn->phase = DRAINING;
-        churn->phase_ends_ns = now + DRAIN_LIMIT_NS;
-        churn->ended_ns = now;
-        read_cpu_clocks(churn, true);
-        return;
-    case DRAINING:
+    if (!window_go_on(&churn->window, now))
         die("%u connections never ended", churn->under_way);
-    }
-}
-
-static int wait_ms(const struct churn *churn, uint64_t now)
-{
-    return now >= churn->phase_ends_ns ? 0 : (int)((churn->phase_ends_ns - now) / 1000000u + 1u);
 }
 
 static void run(struct churn *churn)
 {
     struct epoll_event events[EVENTS_MAX];
-    churn->phase_ends_ns = now_ns() + churn->options.warmup_ns;
+    window_begin(&churn->window);
     for (unsigned i = 0; i < churn->options.at_once; i++)
         open_connection(churn, &churn->connections[i]);
     while (churn->under_way > 0) {
-        int count = epoll_wait(churn->epoll_fd, events, EVENTS_MAX, wait_ms(churn, now_ns()));
+        int wait_ms = window_wait_ms(&churn->window, now_ns());
+        int count = epoll_wait(churn->epoll_fd, events, EVENTS_MAX, wait_ms);
         if (count < 0 && errno != EINTR)
             die_errno("epoll_wait");
         for (int i = 0; i < count; i++) {
             uint64_t now = now_ns();
-            if (now >= churn->phase_ends_ns)
-                next_phase(churn, now);
+            go_on(churn, now);
             pull(churn, events[i].data.ptr, now);
         }
-        if (count <= 0 && now_ns() >= churn->phase_ends_ns)
-            next_phase(churn, now_ns());
+        if (count <= 0)
+            go_on(churn, now_ns());
     }
 }
 
@@ -232,44 +184,20 @@ static void prepare(struct churn *churn)
     churn->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (!churn->connections || churn->epoll_fd < 0)
         die_errno("epoll_create1");
-    if (options->measured_pid &&
-        clock_getcpuclockid(options->measured_pid, &churn->measured_clock) != 0)
-        die("there is no process %d to measure", (int)options->measured_pid);
 }
 
-static void print_result(const struct churn *churn)
+static void parse(struct churn *churn, int argc, char **argv)
 {
-    const struct histogram *latencies = &churn->latencies;
-    printf("{\"connections\": %" PRIu64 ", \"seconds\": %.9f, \"measured_cpu_ns\": %" PRIu64
-           ", \"load_cpu_ns\": %" PRIu64 ", \"latency_ns\": {\"p50\": %" PRIu64
-           ", \"p99\": %" PRIu64 ", \"p99_9\": %" PRIu64 "}}\n",
-           latencies->count, (double)(churn->ended_ns - churn->started_ns) / 1e9,
-           churn->measured_cpu_ns, churn->own_cpu_ns, histogram_at(latencies, 0.5),
-           histogram_at(latencies, 0.99), histogram_at(latencies, 0.999));
-}
-
-static uint64_t positive(const char *text, char option)
-{
-    char *end;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (value == 0 || *end != '\0')
-        die("-%c wants a whole number above 0, not %s", option, text);
-    return value;
-}
-
-static struct options parse(int argc, char **argv)
-{
-    struct options options = {.at_once = 10, .size_bytes = 64,
-                              .warmup_ns = 200000000u, .duration_ns = 1000000000u};
+    struct options options = {.at_once = 10, .size_bytes = 64};
     int option;
-    while ((option = getopt(argc, argv, "+c:s:w:d:p:")) != -1) {
+    window_set_up(&churn->window);
+    while ((option = getopt(argc, argv, "+c:s:" WINDOW_OPTIONS)) != -1) {
         switch (option) {
         case 'c': options.at_once = (unsigned)positive(optarg, 'c'); break;
         case 's': options.size_bytes = positive(optarg, 's'); break;
-        case 'w': options.warmup_ns = positive(optarg, 'w') * 1000000u; break;
-        case 'd': options.duration_ns = positive(optarg, 'd') * 1000000u; break;
-        case 'p': options.measured_pid = (pid_t)positive(optarg, 'p'); break;
-        default: die("see the top of churn.c for the options");
+        default:
+            if (!window_option(&churn->window, option, optarg))
+                die("see the top of churn.c for the options");
         }
     }
     endpoint_parse(&options.endpoint, argc, argv, optind);
@@ -277,16 +205,16 @@ static struct options parse(int argc, char **argv)
         die("connections are opened over TCP only");
     if (options.size_bytes > SIZE_BYTES_MAX)
         die("a request has at most %u bytes", SIZE_BYTES_MAX);
-    return options;
+    churn->options = options;
 }
 
 int main(int argc, char **argv)
 {
     static struct churn churn; /* too large for a stack */
     die_with_parent();
-    churn.options = parse(argc, argv);
+    parse(&churn, argc, argv);
     prepare(&churn);
     run(&churn);
-    print_result(&churn);
+    window_print(&churn.window);
     return 0;
 }

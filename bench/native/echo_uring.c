@@ -15,38 +15,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "endpoint.h"
-
-/* Named here because liburing 2.3 does not know them; both are kernel ABI. */
-#define PBUF_RING_INC 2u
-#define CQE_BUFFER_MORE (1u << 4)
-
-#define RING_ENTRIES 1024u
-#define BUFFERS_MAX 16u
-#define GROUP 0
+#include "pool.h"
 
 /* What a token's low bits say; the rest is the connection's address. */
 enum operation { ACCEPT = 1, RECEIVE = 2, SEND = 3 };
 #define OPERATION_MASK 3u
-
-/* struct io_uring_buf_reg, whose `flags` was padding in liburing 2.3. */
-struct buffer_registration {
-    uint64_t ring_address;
-    uint32_t entries;
-    uint16_t group;
-    uint16_t flags;
-    uint64_t reserved[3];
-};
-
-struct buffer {
-    size_t filled_bytes;    /* where the kernel puts the next piece */
-    unsigned pieces_queued; /* not yet sent back */
-    bool kernel_is_done;    /* will not write to it before it is released */
-};
 
 struct piece {
     unsigned char *data;
@@ -68,23 +45,9 @@ struct server {
     struct io_uring ring;
     struct endpoint endpoint;
     int listen_fd;
-    struct io_uring_buf_ring *buffer_ring;
-    unsigned char *memory;
-    unsigned buffer_count;
-    size_t buffer_bytes;
-    struct buffer buffers[BUFFERS_MAX];
+    struct pool pool;
     struct connection *starved; /* their recv ended for want of a buffer; still is_receiving */
 };
-
-static struct io_uring_sqe *next_sqe(struct server *server)
-{
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&server->ring);
-    if (!sqe && io_uring_submit(&server->ring) >= 0)
-        sqe = io_uring_get_sqe(&server->ring);
-    if (!sqe)
-        die("the submission queue stays full");
-    return sqe;
-}
 
 static void set_token(struct io_uring_sqe *sqe, enum operation operation, void *owner)
 {
@@ -93,89 +56,25 @@ static void set_token(struct io_uring_sqe *sqe, enum operation operation, void *
 
 static void start_accept(struct server *server)
 {
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = ring_next(&server->ring);
     io_uring_prep_multishot_accept(sqe, server->listen_fd, NULL, NULL, SOCK_CLOEXEC);
     set_token(sqe, ACCEPT, NULL);
 }
 
 static void start_receive(struct server *server, struct connection *connection)
 {
-    struct io_uring_sqe *sqe = next_sqe(server);
-    io_uring_prep_recv_multishot(sqe, connection->fd, NULL, 0, 0);
-    set_token(sqe, RECEIVE, connection);
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = GROUP;
+    ring_receive(&server->ring, connection->fd, (uint64_t)(uintptr_t)connection | RECEIVE);
     connection->is_receiving = true;
 }
 
 static void start_send(struct server *server, struct connection *connection)
 {
     const struct piece *piece = &connection->pieces[connection->first];
-    struct io_uring_sqe *sqe = next_sqe(server);
+    struct io_uring_sqe *sqe = ring_next(&server->ring);
     io_uring_prep_send(sqe, connection->fd, piece->data, piece->length,
                        MSG_NOSIGNAL | MSG_WAITALL);
     set_token(sqe, SEND, connection);
     connection->is_sending = true;
-}
-
-/* ---- buffers -------------------------------------------------------------------- */
-
-static void give_to_kernel(struct server *server, unsigned index)
-{
-    server->buffers[index] = (struct buffer){0};
-    io_uring_buf_ring_add(server->buffer_ring, server->memory + index * server->buffer_bytes,
-                          (unsigned)server->buffer_bytes, (unsigned short)index,
-                          io_uring_buf_ring_mask(server->buffer_count), 0);
-    io_uring_buf_ring_advance(server->buffer_ring, 1);
-}
-
-static void release_if_unused(struct server *server, unsigned index)
-{
-    struct buffer *buffer = &server->buffers[index];
-    if (!buffer->kernel_is_done || buffer->pieces_queued > 0)
-        return;
-    give_to_kernel(server, index);
-    struct connection *starved = server->starved;
-    server->starved = NULL;
-    while (starved) {
-        struct connection *next = starved->next_starved;
-        start_receive(server, starved);
-        starved = next;
-    }
-}
-
-static bool register_buffers(struct server *server, unsigned count, size_t bytes, unsigned flags)
-{
-    struct buffer_registration registration = {
-        .ring_address = (uint64_t)(uintptr_t)server->buffer_ring,
-        .entries = count,
-        .group = GROUP,
-        .flags = (uint16_t)flags,
-    };
-    server->buffer_count = count;
-    server->buffer_bytes = bytes;
-    return io_uring_register_buf_ring(&server->ring, (struct io_uring_buf_reg *)&registration,
-                                      0) == 0;
-}
-
-static void *map(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED)
-        die_errno("mmap");
-    return memory;
-}
-
-static void set_up_buffers(struct server *server)
-{
-    server->buffer_ring = map(BUFFERS_MAX * sizeof(struct io_uring_buf));
-    io_uring_buf_ring_init(server->buffer_ring);
-    if (!register_buffers(server, 4, 1024u * 1024u, PBUF_RING_INC) &&
-        !register_buffers(server, BUFFERS_MAX, 256u * 1024u, 0))
-        die("no ring of provided buffers: wants kernel 5.19");
-    server->memory = map(server->buffer_count * server->buffer_bytes);
-    for (unsigned i = 0; i < server->buffer_count; i++)
-        give_to_kernel(server, i);
 }
 
 /* ---- the pieces of a connection ------------------------------------------------- */
@@ -198,30 +97,43 @@ static void make_room(struct connection *connection)
 }
 
 /* A piece that continues the last one makes it longer, unless that is in the kernel. */
-static bool extend_last(struct connection *connection, unsigned char *data, size_t length)
+static bool extend_last(struct connection *connection, unsigned char *data, size_t length,
+                        unsigned buffer)
 {
     if (connection->count < (connection->is_sending ? 2u : 1u))
         return false;
     struct piece *last = &connection->pieces[connection->first + connection->count - 1];
-    if (last->data + last->length != data)
+    if (last->buffer != buffer || last->data + last->length != data)
         return false;
     last->length += length;
     return true;
 }
 
-static void queue_piece(struct server *server, struct connection *connection, unsigned index,
+static void release(struct server *server, unsigned index)
+{
+    if (!pool_release(&server->pool, index))
+        return;
+    struct connection *starved = server->starved;
+    server->starved = NULL;
+    while (starved) {
+        struct connection *next = starved->next_starved;
+        start_receive(server, starved);
+        starved = next;
+    }
+}
+
+static void queue_piece(struct server *server, struct connection *connection, unsigned flags,
                         size_t length)
 {
-    struct buffer *buffer = &server->buffers[index];
-    unsigned char *data =
-        server->memory + index * server->buffer_bytes + buffer->filled_bytes;
-    buffer->filled_bytes += length;
-    if (buffer->filled_bytes > length && extend_last(connection, data, length))
+    unsigned index;
+    unsigned char *data = pool_received(&server->pool, flags, length, &index);
+    if (extend_last(connection, data, length, index)) {
+        release(server, index);
         return;
+    }
     make_room(connection);
     connection->pieces[connection->first + connection->count++] =
         (struct piece){.data = data, .length = length, .buffer = index};
-    buffer->pieces_queued++;
 }
 
 static void drop_first_piece(struct server *server, struct connection *connection)
@@ -229,8 +141,7 @@ static void drop_first_piece(struct server *server, struct connection *connectio
     unsigned index = connection->pieces[connection->first].buffer;
     connection->count--;
     connection->first = connection->count ? connection->first + 1 : 0;
-    server->buffers[index].pieces_queued--;
-    release_if_unused(server, index);
+    release(server, index);
 }
 
 /* ---- completions ---------------------------------------------------------------- */
@@ -263,10 +174,7 @@ static void accept_completed(struct server *server, int result, unsigned flags)
 static void received(struct server *server, struct connection *connection, size_t length,
                      unsigned flags)
 {
-    unsigned index = flags >> IORING_CQE_BUFFER_SHIFT;
-    queue_piece(server, connection, index, length);
-    if (!(flags & CQE_BUFFER_MORE))
-        server->buffers[index].kernel_is_done = true;
+    queue_piece(server, connection, flags, length);
     if (connection->has_ended) /* a send failed meanwhile: nobody wants it */
         while (connection->count > 0)
             drop_first_piece(server, connection);
@@ -336,27 +244,14 @@ static void serve(struct server *server)
     }
 }
 
-static void set_up_ring(struct io_uring *ring)
-{
-    struct io_uring_params parameters = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
-        .cq_entries = 16u * RING_ENTRIES,
-    };
-    int result = io_uring_queue_init_params(RING_ENTRIES, ring, &parameters);
-    if (result < 0)
-        die("io_uring_setup: %s (wants kernel 6.1, and to be allowed)", strerror(-result));
-    io_uring_register_ring_fd(ring); /* saves a look-up an enter; a refusal does not matter */
-}
-
 int main(int argc, char **argv)
 {
     static struct server server;
     die_with_parent();
     raise_descriptor_limit();
     endpoint_parse(&server.endpoint, argc, argv, 1);
-    set_up_ring(&server.ring);
-    set_up_buffers(&server);
+    ring_set_up(&server.ring);
+    pool_set_up(&server.pool, &server.ring, 4, 1024u * 1024u);
     server.listen_fd = endpoint_listen(&server.endpoint, 0);
     start_accept(&server);
     serve(&server);

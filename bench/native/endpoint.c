@@ -93,6 +93,14 @@ static socklen_t address_of(const struct endpoint *endpoint, union address *addr
     return sizeof(address->ip);
 }
 
+socklen_t endpoint_address(const struct endpoint *endpoint, struct sockaddr_storage *storage)
+{
+    union address address;
+    socklen_t length = address_of(endpoint, &address);
+    memcpy(storage, &address, length);
+    return length;
+}
+
 static void announce(const struct endpoint *endpoint, int fd)
 {
     union address address;
@@ -149,6 +157,15 @@ void endpoint_set_nodelay(const struct endpoint *endpoint, int fd)
         return;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) < 0)
         die_errno("setsockopt(TCP_NODELAY)");
+}
+
+uint64_t positive(const char *text, char option)
+{
+    char *end;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (value == 0 || *end != '\0')
+        die("-%c wants a whole number above 0, not %s", option, text);
+    return value;
 }
 
 uint64_t now_ns(void)

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 /* "tcp" HOST PORT, "unix" PATH, or "udp" HOST PORT (the load only). Port 0 lets the kernel
  * choose (servers only). */
@@ -34,6 +35,9 @@ void raise_descriptor_limit(void);
  * argument that was not used. */
 int endpoint_parse(struct endpoint *endpoint, int argc, char **argv, int first);
 
+/* The socket address, for connect(2). Returns its length. */
+socklen_t endpoint_address(const struct endpoint *endpoint, struct sockaddr_storage *address);
+
 /* A listening stream socket. Prints one JSON line with the address, which the benchmark waits for. */
 int endpoint_listen(const struct endpoint *endpoint, int socket_flags);
 
@@ -42,6 +46,9 @@ int endpoint_connect(const struct endpoint *endpoint);
 
 /* TCP_NODELAY; does nothing for a socket that is not TCP. */
 void endpoint_set_nodelay(const struct endpoint *endpoint, int fd);
+
+/* The argument of an option. */
+uint64_t positive(const char *text, char option);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);

@@ -1,7 +1,7 @@
 /* A closed-loop load generator for echo servers and proxies of echo servers.
  *
- *     load [-c CONNECTIONS] [-s SIZE_BYTES] [-k PIPELINE] [-w WARMUP_MS] [-d DURATION_MS]
- *          [-p PID] [-v] tcp IPV4 PORT | unix PATH | udp IPV4 PORT
+ *     load [-c CONNECTIONS] [-s SIZE_BYTES] [-r ANSWER_BYTES] [-k PIPELINE] [-w WARMUP_MS]
+ *          [-d DURATION_MS] [-p PID] [-v] tcp IPV4 PORT | unix PATH | udp IPV4 PORT
  *
  * Each connection keeps PIPELINE messages under way: when one has come back whole, the
  * next one is sent. After the warm-up messages are counted and timed for the duration;
@@ -9,6 +9,9 @@
  * lost, or one that nobody sent, is an error. With -v each byte is compared as well.
  * With -p the CPU time of that process (all its threads, ended ones too) is read at both
  * ends of the same window, so that time and count belong together.
+ *
+ * With -r only the last ANSWER_BYTES of a message come back, as sink.c sends them: then nearly
+ * all bytes go one way.
  *
  * Over UDP a connection is a connected socket and a message one datagram, which must come
  * back whole and in its turn. Nothing is sent again: what the kernel drops is lost, and an
@@ -28,30 +31,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "channel.h"
 #include "endpoint.h"
-#include "histogram.h"
+#include "window.h"
 
 #define CHUNK_BYTES (256u * 1024u)
 #define PATTERN_PERIOD 65521u /* a prime: a lost power of two shows */
 #define DATAGRAM_BYTES_MAX 65507u
-#define DRAIN_LIMIT_NS 5000000000u
 #define EVENTS_MAX 256
 #define READABLE (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
-
-enum phase { WARMING_UP, MEASURING, DRAINING };
 
 struct options {
     struct endpoint endpoint;
     unsigned connections;
     unsigned pipeline;
     uint64_t size_bytes;
-    uint64_t warmup_ns;
-    uint64_t duration_ns;
-    pid_t measured_pid; /* 0: none */
+    uint64_t answer_bytes; /* of each message, its last ones */
     bool verify;
 };
 
@@ -69,26 +66,13 @@ struct load {
     struct options options;
     struct connection *connections;
     int epoll_fd;
-    enum phase phase;
-    uint64_t phase_ends_ns;
-    uint64_t started_ns, ended_ns;         /* of the measured window */
-    uint64_t measured_cpu_ns, own_cpu_ns;  /* within it */
-    uint64_t under_way;                    /* messages, over all connections */
-    clockid_t measured_clock;
-    struct histogram latencies;
+    struct window window;
+    uint64_t under_way; /* messages, over all connections */
     unsigned char pattern[PATTERN_PERIOD + CHUNK_BYTES];
     unsigned char received[CHUNK_BYTES];
 };
 
 static const char *const PHASE_NAMES[] = {"warming up", "measuring", "draining"};
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec value;
-    if (clock_gettime(clock, &value) < 0)
-        die_errno("clock_gettime (the measured process is gone)");
-    return (uint64_t)value.tv_sec * 1000000000u + (uint64_t)value.tv_nsec;
-}
 
 /* The byte at a position of a connection's stream differs from connection to connection,
  * so that bytes delivered to the wrong one are noticed too. */
@@ -129,25 +113,48 @@ static void push(struct load *load, struct connection *connection)
     }
 }
 
-static void check_bytes(const struct load *load, const struct connection *connection, size_t length)
+static void check_piece(const struct load *load, const struct connection *connection,
+                        uint64_t position, const unsigned char *piece, size_t length)
 {
-    const unsigned char *expected = pattern_at(load, connection, connection->received_bytes);
-    if (memcmp(expected, load->received, length) == 0)
+    const unsigned char *expected = pattern_at(load, connection, position);
+    if (memcmp(expected, piece, length) == 0)
         return;
     size_t at = 0;
-    while (expected[at] == load->received[at])
+    while (expected[at] == piece[at])
         at++;
     die("verification failed: connection %u, offset %" PRIu64 ": expected %u, received %u",
-        connection->index, connection->received_bytes + at, expected[at], load->received[at]);
+        connection->index, position + at, expected[at], piece[at]);
+}
+
+/* Byte i of the answer to message m is byte size - answer + i of that message. */
+static void check_bytes(const struct load *load, const struct connection *connection, size_t length)
+{
+    uint64_t size = load->options.size_bytes, answer = load->options.answer_bytes;
+    const unsigned char *piece = load->received;
+    for (uint64_t received = connection->received_bytes; length > 0;) {
+        uint64_t message = received / answer, left = (message + 1) * answer - received;
+        size_t piece_bytes = length < left ? length : (size_t)left;
+        check_piece(load, connection, (message + 1) * size - left, piece, piece_bytes);
+        received += piece_bytes;
+        piece += piece_bytes;
+        length -= piece_bytes;
+    }
+}
+
+/* How many bytes may have come back: those of what was sent. */
+static uint64_t answerable_bytes(const struct load *load, const struct connection *connection)
+{
+    uint64_t size = load->options.size_bytes, answer = load->options.answer_bytes;
+    uint64_t begun = connection->sent_bytes % size, silent = size - answer;
+    return connection->sent_bytes / size * answer + (begun > silent ? begun - silent : 0);
 }
 
 static void message_completed(struct load *load, struct connection *connection, uint64_t now)
 {
     uint64_t *started = &connection->started_at_ns[connection->messages % load->options.pipeline];
     connection->messages++;
-    if (load->phase == MEASURING)
-        histogram_record(&load->latencies, now - *started);
-    if (load->phase == DRAINING) {
+    window_record(&load->window, now - *started);
+    if (load->window.phase == DRAINING) {
         load->under_way--;
         return;
     }
@@ -160,9 +167,9 @@ static void received(struct load *load, struct connection *connection, size_t le
     if (load->options.verify)
         check_bytes(load, connection, length);
     connection->received_bytes += length;
-    if (connection->received_bytes > connection->sent_bytes)
+    if (connection->received_bytes > answerable_bytes(load, connection))
         die("connection %u received more bytes than it sent", connection->index);
-    while (connection->received_bytes >= (connection->messages + 1) * load->options.size_bytes)
+    while (connection->received_bytes >= (connection->messages + 1) * load->options.answer_bytes)
         message_completed(load, connection, now);
 }
 
@@ -171,7 +178,7 @@ static bool is_known_empty(const struct load *load, const struct connection *con
                            size_t length)
 {
     if (load->options.endpoint.is_datagram || !channel_short_means_empty)
-        return connection->received_bytes == connection->sent_bytes;
+        return connection->received_bytes == answerable_bytes(load, connection);
     return length < CHUNK_BYTES;
 }
 
@@ -189,7 +196,7 @@ static void pull(struct load *load, struct connection *connection, uint64_t now)
             die("connection %u received a datagram of %zd bytes", connection->index, length);
         if (length == 0)
             die("connection %u was closed by the server while %s", connection->index,
-                PHASE_NAMES[load->phase]);
+                PHASE_NAMES[load->window.phase]);
         received(load, connection, (size_t)length, now);
         if (is_known_empty(load, connection, (size_t)length))
             return;
@@ -198,60 +205,36 @@ static void pull(struct load *load, struct connection *connection, uint64_t now)
 
 /* ---- the phases ----------------------------------------------------------------- */
 
-static void read_cpu_clocks(struct load *load, int sign)
+static void go_on(struct load *load, uint64_t now)
 {
-    uint64_t own = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    uint64_t measured = load->options.measured_pid ? clock_ns(load->measured_clock) : 0;
-    load->own_cpu_ns = sign < 0 ? own : own - load->own_cpu_ns;
-    load->measured_cpu_ns = sign < 0 ? measured : measured - load->measured_cpu_ns;
-}
-
-static void next_phase(struct load *load, uint64_t now)
-{
-    switch (load->phase) {
-    case WARMING_UP:
-        load->phase = MEASURING;
-        load->phase_ends_ns = now + load->options.duration_ns;
-        load->started_ns = now;
-        read_cpu_clocks(load, -1);
-        return;
-    case MEASURING:
-        load->phase = DRAINING;
-        load->phase_ends_ns = now + DRAIN_LIMIT_NS;
-        load->ended_ns = now;
-        read_cpu_clocks(load, +1);
-        return;
-    case DRAINING:
+    if (!window_go_on(&load->window, now))
         die("%" PRIu64 " messages never came back", load->under_way);
-    }
 }
 
-static int wait_ms(const struct load *load, uint64_t now)
+static void ready(struct load *load, struct connection *connection, uint32_t events)
 {
-    return now >= load->phase_ends_ns ? 0 : (int)((load->phase_ends_ns - now) / 1000000u + 1u);
+    uint64_t now = now_ns();
+    go_on(load, now);
+    if (events & READABLE)
+        pull(load, connection, now);
+    push(load, connection);
 }
 
 static void run(struct load *load)
 {
     struct epoll_event events[EVENTS_MAX];
-    load->phase_ends_ns = now_ns() + load->options.warmup_ns;
+    window_begin(&load->window);
     for (unsigned i = 0; i < load->options.connections; i++)
         push(load, &load->connections[i]);
     while (load->under_way > 0) {
-        int count = epoll_wait(load->epoll_fd, events, EVENTS_MAX, wait_ms(load, now_ns()));
+        int wait_ms = window_wait_ms(&load->window, now_ns());
+        int count = epoll_wait(load->epoll_fd, events, EVENTS_MAX, wait_ms);
         if (count < 0 && errno != EINTR)
             die_errno("epoll_wait");
-        for (int i = 0; i < count; i++) {
-            struct connection *connection = events[i].data.ptr;
-            uint64_t now = now_ns();
-            if (now >= load->phase_ends_ns)
-                next_phase(load, now);
-            if (events[i].events & READABLE)
-                pull(load, connection, now);
-            push(load, connection);
-        }
-        if (count <= 0 && now_ns() >= load->phase_ends_ns)
-            next_phase(load, now_ns());
+        for (int i = 0; i < count; i++)
+            ready(load, events[i].data.ptr, events[i].events);
+        if (count <= 0)
+            go_on(load, now_ns());
     }
 }
 
@@ -281,58 +264,42 @@ static void open_all(struct load *load)
     load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (!load->connections || load->epoll_fd < 0)
         die_errno("epoll_create1");
-    if (load->options.measured_pid &&
-        clock_getcpuclockid(load->options.measured_pid, &load->measured_clock) != 0)
-        die("there is no process %d to measure", (int)load->options.measured_pid);
     for (unsigned i = 0; i < load->options.connections; i++)
         open_connection(load, &load->connections[i], i);
 }
 
-static void print_result(const struct load *load)
+static void check(const struct options *options)
 {
-    const struct histogram *latencies = &load->latencies;
-    printf("{\"messages\": %" PRIu64 ", \"seconds\": %.9f, \"connections\": %u, "
-           "\"size_bytes\": %" PRIu64 ", \"pipeline\": %u, \"verified\": %s, "
-           "\"measured_cpu_ns\": %" PRIu64 ", \"load_cpu_ns\": %" PRIu64 ", "
-           "\"latency_ns\": {\"p50\": %" PRIu64 ", \"p90\": %" PRIu64 ", \"p99\": %" PRIu64
-           ", \"p99_9\": %" PRIu64 ", \"max\": %" PRIu64 "}}\n",
-           latencies->count, (double)(load->ended_ns - load->started_ns) / 1e9,
-           load->options.connections, load->options.size_bytes, load->options.pipeline,
-           load->options.verify ? "true" : "false", load->measured_cpu_ns, load->own_cpu_ns,
-           histogram_at(latencies, 0.5), histogram_at(latencies, 0.9),
-           histogram_at(latencies, 0.99), histogram_at(latencies, 0.999), latencies->max_ns);
+    if (options->answer_bytes > options->size_bytes)
+        die("an answer is the end of a message, and no longer");
+    if (options->endpoint.is_datagram && options->answer_bytes != options->size_bytes)
+        die("datagrams come back whole");
+    if (options->endpoint.is_datagram && options->size_bytes > DATAGRAM_BYTES_MAX)
+        die("a datagram has at most %u bytes", DATAGRAM_BYTES_MAX);
 }
 
-static uint64_t positive(const char *text, char option)
+static void parse(struct load *load, int argc, char **argv)
 {
-    char *end;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (value == 0 || *end != '\0')
-        die("-%c wants a whole number above 0, not %s", option, text);
-    return value;
-}
-
-static struct options parse(int argc, char **argv)
-{
-    struct options options = {.connections = 10, .pipeline = 1, .size_bytes = 1024,
-                              .warmup_ns = 200000000u, .duration_ns = 1000000000u};
+    struct options options = {.connections = 10, .pipeline = 1, .size_bytes = 1024};
     int option;
-    while ((option = getopt(argc, argv, "+c:s:k:w:d:p:v")) != -1) {
+    window_set_up(&load->window);
+    while ((option = getopt(argc, argv, "+c:s:r:k:v" WINDOW_OPTIONS)) != -1) {
         switch (option) {
         case 'c': options.connections = (unsigned)positive(optarg, 'c'); break;
         case 's': options.size_bytes = positive(optarg, 's'); break;
+        case 'r': options.answer_bytes = positive(optarg, 'r'); break;
         case 'k': options.pipeline = (unsigned)positive(optarg, 'k'); break;
-        case 'w': options.warmup_ns = positive(optarg, 'w') * 1000000u; break;
-        case 'd': options.duration_ns = positive(optarg, 'd') * 1000000u; break;
-        case 'p': options.measured_pid = (pid_t)positive(optarg, 'p'); break;
         case 'v': options.verify = true; break;
-        default: die("see the top of load.c for the options");
+        default:
+            if (!window_option(&load->window, option, optarg))
+                die("see the top of load.c for the options");
         }
     }
     endpoint_parse(&options.endpoint, argc, argv, optind);
-    if (options.endpoint.is_datagram && options.size_bytes > DATAGRAM_BYTES_MAX)
-        die("a datagram has at most %u bytes", DATAGRAM_BYTES_MAX);
-    return options;
+    if (options.answer_bytes == 0)
+        options.answer_bytes = options.size_bytes;
+    load->options = options;
+    check(&load->options);
 }
 
 int main(int argc, char **argv)
@@ -340,10 +307,10 @@ int main(int argc, char **argv)
     static struct load load; /* too large for a stack */
     die_with_parent();
     raise_descriptor_limit();
-    load.options = parse(argc, argv);
+    parse(&load, argc, argv);
     pattern_fill(load.pattern);
     open_all(&load);
     run(&load);
-    print_result(&load);
+    window_print(&load.window);
     return 0;
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bench.children import Child, Cores, python_command
 from bench.errors import MissingError
-from bench.loops import NATIVE_SERVERS
+from bench.loops import is_python
 from bench.scenario import Sample, Scenario
 from bench.scenarios.http_server import BODY
 from bench.scenarios.wrk import HttpPlan, run_wrk
@@ -27,7 +27,7 @@ class HttpHello:
         self._plan = plan
 
     def runs_on(self, loop: str) -> bool:
-        return loop not in NATIVE_SERVERS
+        return is_python(loop)
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         command = python_command("bench.scenarios.http_server", loop, self._server)

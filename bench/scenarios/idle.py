@@ -17,7 +17,7 @@ from bench.children import Child, Cores, python_command
 from bench.echo import server_command
 from bench.errors import MissingError
 from bench.load import Address, LoadPlan, run_load
-from bench.loops import NATIVE_SERVERS
+from bench.loops import NATIVE_SERVERS, is_python
 from bench.scenario import Sample, Scenario
 from bench.scenarios.idle_clients import SIGNAL
 from bench.scenarios.memory import Memory, memory_of
@@ -44,7 +44,7 @@ class IdleConnections:
 
     def runs_on(self, loop: str) -> bool:
         """The C servers have no modes: they are the limit of the table of protocols."""
-        return loop not in NATIVE_SERVERS or self._mode == "protocol"
+        return is_python(loop) or (loop in NATIVE_SERVERS and self._mode == "protocol")
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         with Child(server_command(loop, self._mode, ANY_PORT), cores.measured) as server:
@@ -52,23 +52,23 @@ class IdleConnections:
             address = server.read_answer()["address"]
             # Memory for what is done at all is not memory for a connection.
             run_load(address, replace(self._plan, duration_s=WARMUP_S), server.pid, cores.load)
-            with self._clients(address, cores) as clients:
+            with idle_clients(address, self._idle, cores.load) as clients:
                 before = memory_of(server.pid)
                 with opened(clients):
                     after = memory_of(server.pid)
                     sample = run_load(address, self._plan, server.pid, cores.load)
         return replace(sample, extra=memory_figures(before, after, self._idle))
 
-    @contextmanager
-    def _clients(self, address: Address, cores: Cores) -> Iterator[Child]:
-        """The process that will have the idle connections, before it opens them: it maps
-        what the server maps, so it must be there when the server's share is first read."""
-        arguments = (*address[1:], str(self._idle))
-        command = python_command("bench.scenarios.idle_clients", *arguments)
-        with Child(command, cores.load) as clients:
-            allow_open_files(clients.pid, self._idle + SPARE_FILES)
-            clients.read_answer()
-            yield clients
+
+@contextmanager
+def idle_clients(address: Address, count: int, core: int | None) -> Iterator[Child]:
+    """The process that will have the idle connections, before it opens them: it maps what a
+    server maps, so it must be there when the server's share is first read."""
+    command = python_command("bench.scenarios.idle_clients", *address[1:], str(count))
+    with Child(command, core) as clients:
+        allow_open_files(clients.pid, count + SPARE_FILES)
+        clients.read_answer()
+        yield clients
 
 
 @contextmanager
@@ -98,12 +98,14 @@ def allow_open_files(pid: int, count: int) -> None:
         ) from error
 
 
-def memory_figures(before: Memory, after: Memory, connections: int) -> dict[str, float]:
+def memory_figures(
+    before: Memory, after: Memory, count: int, noun: str = "connection"
+) -> dict[str, float]:
     """Figures by name and unit. In the slab both ends of a connection count,
     and whatever else the machine does meanwhile."""
     figures = {
-        "KiB per connection": (after.pss - before.pss) / connections,
-        "KiB of the machine's slab per connection": (after.slab - before.slab) / connections,
+        f"KiB per {noun}": (after.pss - before.pss) / count,
+        f"KiB of the machine's slab per {noun}": (after.slab - before.slab) / count,
     }
     if after.rings:
         figures["KiB of rings"] = after.rings

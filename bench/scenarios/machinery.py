@@ -9,7 +9,7 @@ from __future__ import annotations
 from bench.bodies import BODIES
 from bench.children import Child, Cores, python_command
 from bench.errors import MissingError
-from bench.loops import NATIVE_SERVERS
+from bench.loops import is_python
 from bench.scenario import Sample, Scenario
 from bench.scenarios.repeat import LOOP_CREATION
 
@@ -28,7 +28,7 @@ class Machinery:
         self._seconds = seconds
 
     def runs_on(self, loop: str) -> bool:
-        return loop not in NATIVE_SERVERS
+        return is_python(loop)
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         with Child(self._command(loop), cores.measured) as child:

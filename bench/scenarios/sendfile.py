@@ -14,7 +14,7 @@ from functools import cached_property
 
 from bench.children import Child, Cores, python_command
 from bench.errors import MissingError
-from bench.loops import NATIVE_SERVERS
+from bench.loops import is_python
 from bench.scenario import Sample, Scenario
 from bench.tables import size
 
@@ -68,7 +68,7 @@ class SendFile:
         return self._file.path
 
     def runs_on(self, loop: str) -> bool:
-        return loop not in NATIVE_SERVERS
+        return is_python(loop)
 
     def run_round(self, loop: str, cores: Cores) -> Sample:
         command = python_command("bench.scenarios.sendfile_server", loop, self._path)

@@ -27,6 +27,7 @@ from bench.probe import probe
 
 SOCKET_LIMIT_S = 20.0
 ANY_PORT = ["tcp", "127.0.0.1", "0"]
+HEADERS = {"uring": "liburing.h", "ssl": "openssl/ssl.h"}  # of a library
 SHORT_PLAN = LoadPlan(warmup_s=0.02, duration_s=0.1, verify=True)
 
 Echo = Callable[[bytes, int], bytes]  # the bytes received, and their offset
@@ -48,9 +49,10 @@ def address_in(tmp_path: Path, family: str) -> Address:
 
 @pytest.mark.parametrize("program", list(native.PROGRAMS))
 def test_the_c_programs_compile_without_a_warning(program: str, tmp_path: Path) -> None:
-    header = {"echo_uring": "liburing.h", "load_tls": "openssl/ssl.h"}.get(program, "stdio.h")
-    if not (Path("/usr/include") / header).exists():
-        pytest.skip(f"{header} is not installed: the benchmark then reports the same")
+    for library in native.PROGRAMS[program].libraries:
+        header = HEADERS.get(library, "stdio.h")
+        if not (Path("/usr/include") / header).exists():
+            pytest.skip(f"{header} is not installed: the benchmark then reports the same")
     assert native.built(program, tmp_path, "-Werror").exists()
 
 
@@ -183,8 +185,15 @@ def invent_bytes_at_the_end(data: bytes, offset: int) -> bytes:
     return data + b"!" if offset >= 5000 else data
 
 
-def run_against(echo: Echo, *, verify: bool) -> None:
-    plan = LoadPlan(connections=1, size_bytes=1000, verify=verify, warmup_s=0.1, duration_s=0.1)
+def run_against(echo: Echo, *, verify: bool, answer_bytes: int | None = None) -> None:
+    plan = LoadPlan(
+        connections=1,
+        size_bytes=1000,
+        verify=verify,
+        warmup_s=0.1,
+        duration_s=0.1,
+        answer_bytes=answer_bytes,
+    )
     with server_with(echo) as address:
         run_load(address, plan, os.getpid(), core=None)
 
@@ -227,6 +236,58 @@ def test_a_connection_closed_by_the_server_is_an_error(capfd: pytest.CaptureFixt
         run_against(close_at_once, verify=False)
     error = capfd.readouterr().err
     assert "was closed by the server" in error or "Connection reset" in error
+
+
+class Sink:
+    """The last 8 of each 1000 bytes, of what is left of them after `lose`."""
+
+    def __init__(self, lose: Echo = lambda data, offset: data) -> None:
+        self._lose = lose
+        self._position = 0
+
+    def __call__(self, data: bytes, offset: int) -> bytes:
+        data = self._lose(data, offset)
+        answered = bytes(
+            byte for number, byte in enumerate(data, self._position) if number % 1000 >= 992
+        )
+        self._position += len(data)
+        return answered
+
+
+def test_the_end_of_each_message_is_answer_enough() -> None:
+    run_against(Sink(), verify=True, answer_bytes=8)
+
+
+def test_a_byte_that_a_sink_has_not_got_shifts_its_next_answer(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(BenchError, match="exit status 1"):
+        run_against(Sink(lose_byte_5000), verify=True, answer_bytes=8)
+    error = capfd.readouterr().err
+    assert "verification failed: connection 0, offset 5992" in error or "never came back" in error
+
+
+def test_an_answer_to_what_was_not_sent_is_noticed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BenchError, match="exit status 1"):
+        run_against(lambda data, offset: data[:16], verify=False, answer_bytes=8)
+    assert "received more bytes than it sent" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("size_bytes", "answer_bytes"), [(1, 1), (1000, 1000), (3_000_000, 4096)])
+def test_the_sink_answers_every_message(size_bytes: int, answer_bytes: int, tmp_path: Path) -> None:
+    plan = replace(SHORT_PLAN, size_bytes=size_bytes, pipeline=3, answer_bytes=answer_bytes)
+    options = ["-s", str(size_bytes), "-r", str(answer_bytes)]
+    for family in ("tcp", "unix"):
+        command = [str(native.built("sink")), *options, *address_in(tmp_path, family)]
+        with Child(command) as server:
+            address = server.read_answer()["address"]
+            assert run_load(address, plan, server.pid, core=None).operations > 0
+
+
+def test_an_answer_longer_than_its_message_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BenchError, match="exit status 1"):
+        run_load(["tcp", "127.0.0.1", "9"], LoadPlan(answer_bytes=2000), os.getpid(), core=None)
+    assert "an answer is the end of a message" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from bench import chart, echo, matrix, report
 from bench.children import ROOT, Cores
 from bench.errors import BenchError, MissingError
-from bench.loops import NATIVE_SERVERS
+from bench.loops import is_python
 from bench.scenario import Sample, Scenario
 
 ONE_CELL = ["--only", "protocol, TCP, 1 KiB, 10 c", "--seconds", "0.1", "--rounds", "1"]
@@ -57,7 +57,7 @@ def test_every_family_of_scenarios_is_in_the_matrix() -> None:
 
 
 def test_every_python_loop_is_asked_everything() -> None:
-    loops = [name for name in matrix.LOOPS["full"] if name not in NATIVE_SERVERS]
+    loops = [name for name in matrix.LOOPS["full"] if is_python(name)]
     for scenario in echo.scenarios("full"):
         assert [name for name in loops if not scenario.runs_on(name)] == []
 

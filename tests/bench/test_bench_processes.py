@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +20,8 @@ from bench.errors import BenchError
 
 LIMIT_S = 30.0
 WAIT_FOR_EVER = "import threading; threading.Event().wait()"
-SHORT_DEMO = ["--rounds", "1", "--seconds", "0.15", "--connections", "5"]
-ENDLESS_DEMO = ["--loops", "asyncio", "--rounds", "1000000", "--seconds", "0.1"]
+SHORT_DEMO = ["--seconds", "0.15", "--connections", "5"]
+ENDLESS_DEMO = ["--seconds", "1000000"]
 
 
 def python(source: str) -> list[str]:
@@ -101,26 +102,37 @@ def test_a_child_runs_on_the_core_it_is_given() -> None:
         assert os.sched_getaffinity(child.pid) == {core}
 
 
-def test_the_demo_prints_both_loops_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo.main([*SHORT_DEMO, "--loops", "asyncio,asyncio"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[-2:]] == [["asyncio", "5"]] * 2
+def test_the_demo_runs_the_proxy_and_prints_what_the_load_saw(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert demo.main(SHORT_DEMO) == 0
+    shown = capfd.readouterr()
+    assert shown.err.startswith("$ uringloop proxy --log-level warning 127.0.0.1:")
+    rows = [line.split() for line in shown.out.splitlines()[-2:]]
+    assert [" ".join(row[:3]) for row in rows] == ["through the proxy", "without a proxy"]
+    assert all(float(row[3]) > 0 for row in rows)
 
 
-def test_the_demo_fails_for_a_missing_loop(capsys: pytest.CaptureFixture[str]) -> None:
-    assert demo.main([*SHORT_DEMO, "--loops", "no_such_loop"]) == 1
-    assert "no_such_loop" in capsys.readouterr().err
+def test_the_demo_fails_when_the_proxy_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("URINGLOOP_BACKEND", "nonsense")
+    assert demo.main(SHORT_DEMO) == 1
+    assert "the proxy does not listen, exit status 5" in capfd.readouterr().err
 
 
 @contextmanager
 def running_demo() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """A demo after its first round, with descriptors of its living children."""
+    """A demo under way, with descriptors of its three children: upstream, proxy, load."""
     command = [sys.executable, "-m", "bench.demo", *ENDLESS_DEMO]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            assert process.stderr.readline().startswith("round 1/")
-            children = open_all(children_of(process.pid))
+            assert process.stderr.readline().startswith("$ uringloop proxy")
+            deadline = time.monotonic() + LIMIT_S
+            while len(pids := children_of(process.pid)) < 3:
+                assert time.monotonic() < deadline and process.poll() is None
+            children = open_all(pids)
             yield process, children
             for pidfd in children:
                 os.close(pidfd)

@@ -185,5 +185,33 @@ def test_cells_of_a_loop_are_a_column_and_named_extras_a_row() -> None:
     ]
 
 
+class WithBaseline(MadeUp):
+    """A scenario whose ratios refer to something of its own."""
+
+    baseline = LOOPS[1]
+
+
+@pytest.mark.parametrize(
+    ("is_chosen", "loops", "expected"),
+    [
+        (False, LOOPS, LOOPS[1]),
+        (True, LOOPS, LOOPS[0]),
+        (False, LOOPS[:1], LOOPS[0]),
+    ],
+    ids=["its own", "the user chose another", "its own does not run"],
+)
+def test_a_scenario_may_have_a_baseline_of_its_own(
+    is_chosen: bool, loops: list[str], expected: str
+) -> None:
+    scenario = WithBaseline("a", lambda *_: sample_with(1.0))
+    settings = Settings(1, LOOPS[0], NO_CORES, is_baseline_chosen=is_chosen)
+    report = runner.run(loops, [scenario], settings, lambda line: None)
+    assert report["scenarios"][0]["baseline"] == expected
+    _, rows = tables.cells_table(report, ["a"], [])
+    suffix = "" if expected == LOOPS[0] else f" ({expected} = 1)"
+    assert rows[0][0] == f"a{suffix}"
+
+
 def test_operations_have_their_plural() -> None:
-    assert [tables.plural(word) for word in ("message", "process")] == ["messages", "processes"]
+    words = {"message": "messages", "process": "processes", "MiB": "MiB"}
+    assert {word: tables.plural(word) for word in words} == words

@@ -22,6 +22,7 @@ import pytest
 from uringloop.driver._engine import ffi, lib
 
 from .engine_harness import HOSTS, LIMIT_S, TINY, Engine, open_descriptors
+from .relay_harness import talk
 
 FEATURES = [
     "single_issuer",
@@ -33,6 +34,7 @@ FEATURES = [
     "multishot_recv",
     "multishot_accept",
     "multishot_recvmsg",
+    "quiet_sends",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {
@@ -265,3 +267,44 @@ def message_pair(resources):
     ours.setblocking(False)
     peer.settimeout(LIMIT_S)
     return ours, peer
+
+
+@pytest.fixture
+def ends(new_pair):
+    """(client, a, b, server): a relay goes between a and b."""
+    a, client = new_pair()
+    b, server = new_pair()
+    return client, a, b, server
+
+
+@pytest.fixture
+def tcp_ends(new_listener, new_client, resources):
+    """The same over TCP."""
+
+    def connected():
+        listener = new_listener()
+        peer = new_client(listener)
+        ours = resources.enter_context(listener.accept()[0])
+        ours.setblocking(False)
+        return ours, peer
+
+    a, client = connected()
+    b, server = connected()
+    return client, a, b, server
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def any_ends(request):
+    return request.getfixturevalue("ends" if request.param == "unix" else "tcp_ends")
+
+
+@pytest.fixture(params=[False, True], ids=["bulk", "talk"])
+def begun(request):
+    """Begins a relay; perhaps it has a conversation behind it. The relay, and the bytes so far."""
+
+    def begin(engine, some_ends, limit=128 * 1024):
+        client, a, b, server = some_ends
+        relaying = engine.relay(a.fileno(), b.fileno(), limit)
+        return relaying, talk(engine, client, server) if request.param else 0
+
+    return begin

@@ -70,6 +70,7 @@ class Operation:
         self.memory = memory  # belongs to the engine until the final event
         self.is_once = is_once  # asked for one event, the final one
         self.events: list[Event] = []
+        self.state: Any = None  # RELAY: what the engine tells while it runs
 
     @property
     def is_done(self) -> bool:
@@ -223,6 +224,20 @@ class Engine:
     def poll(self, fd: int, mask: int, flags: int = 0) -> Operation:
         return self.stage(lib.UL_OP_POLL, fd, argument=mask, flags=flags)
 
+    def relay(self, source: int, destination: int, limit: int = 128 * 1024) -> Operation:
+        """One direction; its struct ul_relay_state is `operation.state`."""
+        state = ffi.new("struct ul_relay_state *")
+        operation = self.stage(
+            lib.UL_OP_RELAY,
+            source,
+            memory=(state,),
+            address=address_of(state),
+            length=limit,
+            argument=destination,
+        )
+        operation.state = state
+        return operation
+
     def cancel(self, operation: Operation) -> None:
         self.write_command(opcode=lib.UL_OP_CANCEL, argument=operation.token)
 
@@ -286,6 +301,7 @@ class Engine:
             self.turn()
             assert self.shared.in_flight == 0
             assert self.shared.buffers_held == 0
+            assert self.shared.relay_buffers_held == 0
         finally:
             self.close()
 

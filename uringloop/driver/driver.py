@@ -15,7 +15,7 @@ from typing import Any
 
 from uringloop.driver.binding import ffi, lib
 from uringloop.driver.choose import Choice, choose
-from uringloop.driver.features import feature_names
+from uringloop.driver.features import FEATURE_BITS, feature_names
 from uringloop.driver.in_flight import InFlight
 from uringloop.driver.rings import Rings
 
@@ -27,7 +27,7 @@ class DriverState:
     """What an engine holds at the moment, and what it counted.
 
     in_flight      operations without their final event
-    buffers_held   receive buffers named by the last turn's events
+    buffers_held   receive buffers named by the last turn's events, and those of relays
     features       names of the features in use
     counters       engine.h's struct ul_counters, by name
     """
@@ -43,6 +43,7 @@ class Driver:
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
+        self._is_bound = bool(choice.features & FEATURE_BITS["single_issuer"])
         self.in_flight = InFlight()
         self.rings = Rings()
         self._engine = ffi.NULL
@@ -93,8 +94,7 @@ class Driver:
         thread = threading.get_native_id()
         if self._thread is None:
             self._thread = thread
-        bound = "single_issuer" in feature_names(self.choice.features)
-        return bound and self._thread != thread and not self._is_parents
+        return self._is_bound and self._thread != thread and not self._is_parents
 
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
@@ -121,7 +121,8 @@ class Driver:
         shared = self._shared
         counters = {name: int(getattr(shared.counters, name)) for name in _COUNTERS}
         names = feature_names(shared.features)
-        return DriverState(shared.in_flight, shared.buffers_held, names, counters)
+        buffers_held = shared.buffers_held + shared.relay_buffers_held
+        return DriverState(shared.in_flight, buffers_held, names, counters)
 
     def close(self) -> None:
         """Stops everything in flight, without events, and frees the engine."""

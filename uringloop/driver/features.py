@@ -25,6 +25,7 @@ FEATURE_BITS: dict[str, int] = {
     "multishot_recv": lib.UL_FEATURE_MULTISHOT_RECV,
     "multishot_accept": lib.UL_FEATURE_MULTISHOT_ACCEPT,
     "multishot_recvmsg": lib.UL_FEATURE_MULTISHOT_RECVMSG,
+    "quiet_sends": lib.UL_FEATURE_QUIET_SENDS,
 }
 
 IO_URING = FEATURE_BITS["io_uring"]
@@ -35,6 +36,7 @@ _NEEDS = {
     "incremental_buffers": "buffer_ring",
     "multishot_recv": "buffer_ring",
     "multishot_recvmsg": "buffer_ring",
+    "quiet_sends": "buffer_ring",
 }
 
 _STEPS = {

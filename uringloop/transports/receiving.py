@@ -52,7 +52,7 @@ class ReceivingStream(StreamBase):
         self._read_wanted = False
 
     def resume_reading(self) -> None:
-        if self._read_wanted or self._state >= _DRAINING:
+        if self._read_wanted or self._state >= _DRAINING or self._relay is not None:
             return
         self._read_wanted = True
         if self._backlog is not None:

@@ -57,6 +57,8 @@ class StreamTransport(ReceivingStream):
             if not more:
                 self._recv_token = 0
             self._recv_completed(rings, result)
+            if not more and self._relay is not None:
+                self._relay.receive_stopped()
         if self._state == _LOST:
             self._close_when_answered()
 
@@ -98,6 +100,8 @@ class StreamTransport(ReceivingStream):
         """Looks closer when writing is not simply open: raises, warns, or lets it be."""
         if self._eof_asked:
             raise RuntimeError("Cannot call write() after write_eof()")
+        if self._relay is not None and self._drained_waiter is not None:
+            raise RuntimeError("unable to write; the transport is relayed")
         if self._drained_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
         if self._state == _DRAINING:
@@ -268,3 +272,56 @@ class StreamTransport(ReceivingStream):
             self._close_when_answered()
         elif _OPEN < self._state < _CLOSING:
             self._queue_emptied()
+
+    # -- relay ----------------------------------------------------------------------
+
+    def relay_refusal(self) -> str | None:
+        """Why it cannot be relayed, as the rest of a sentence; None: it can, or is closing."""
+        if self._relay is not None:
+            return "is relayed already"
+        if self._eof_asked:
+            return "has its sending side shut: relay it before write_eof()"
+        if self._drained_waiter is not None:
+            return "sends a file: wait for sendfile() first"
+        return None
+
+    def begin_relay(self, relay: Any) -> None:
+        """Reads no more, but keeps what still arrives. `relay` is told when that is over
+        (receive_stopped), and when this transport fails or is closed (transport_lost)."""
+        self._relay = relay
+        self._read_wanted = False
+        self._stop_receiving()
+
+    def end_relay(self) -> None:
+        """The relay wants to be told nothing more."""
+        self._relay = None
+
+    def is_receive_in_flight(self) -> bool:
+        return self._recv_token != 0
+
+    def take_received(self) -> list[Any]:
+        """What arrived and no protocol has got: bytes, b"" for the end of file, an exception."""
+        received = self._backlog or []
+        self._backlog = None
+        return received
+
+    def lend_receive(self, token: int) -> None:
+        """The relay's operation is this stream's receive, and is cancelled as such when the
+        transport ends; 0: it is over."""
+        self._recv_token = token
+        self._recv_cancelled = False
+        if token == 0 and self._state == _LOST:
+            self._close_when_answered()
+
+    def lend_send(self, token: int) -> None:
+        """As lend_receive(), for the stream's one send."""
+        self._send_token = token
+        if token == 0 and self._state == _LOST:
+            self._close_when_answered()
+
+    def drop(self) -> None:
+        """The loop was closed under the relay: nobody will ever call us again."""
+        self._relay = None
+        if self._sock is not None:
+            self._close_file()
+            self._sock = None

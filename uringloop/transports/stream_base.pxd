@@ -32,6 +32,7 @@ cdef class StreamBase(TransportBase):
     cdef object _sending
     cdef Py_ssize_t _sending_bytes
     cdef object _sending_file
+    cdef object _relay
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter

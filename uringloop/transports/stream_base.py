@@ -95,6 +95,7 @@ class StreamBase(TransportBase):
         self._sending: Any = None
         self._sending_bytes = 0
         self._sending_file: Any = None
+        self._relay: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
@@ -134,6 +135,9 @@ class StreamBase(TransportBase):
     def close(self) -> None:
         if self._state >= _DRAINING:
             return
+        if self._relay is not None:
+            self.abort()  # what the relay holds cannot be sent without it
+            return
         self._state = next_state(self._state, _CLOSE_ASKED)
         self._stop_receiving()
         if self._sending_file is not None:
@@ -158,6 +162,10 @@ class StreamBase(TransportBase):
         if self._send_token:
             self._rings.stage(_CANCEL, -1, 0, 0, 0, self._send_token, 0)
         self._lose_connection()
+        relay = self._relay
+        if relay is not None:
+            self._relay = None
+            relay.transport_lost(self, error)
 
     def _connection_lost(self) -> None:
         waiter = self._drained_waiter
@@ -194,6 +202,7 @@ class StreamBase(TransportBase):
         if self._core._transports.get(self._sock_fd) is self:
             del self._core._transports[self._sock_fd]
         self._protocol = None
+        self._relay = None
         self._told_to_pause = None
         self._backlog = None
         server = self._server

@@ -46,7 +46,7 @@ enum {
     SCRATCH_PARTS = 16,             /* a smaller rest is not worth a system call */
 };
 
-static void *map(size_t size) {
+void *ul_buffers_map(size_t size) {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED)
@@ -80,19 +80,28 @@ static inline void advance(struct ul_buffers *buffers, uint32_t count) {
     buffers->available += count;
 }
 
-static int register_ring(struct ul_uring *uring, struct ul_buffers *buffers,
-                         bool is_incremental) {
+int ul_buffers_register(struct ul_uring *uring, struct io_uring_buf_ring *ring, uint32_t count,
+                        uint16_t group, uint16_t flags) {
     struct ul_buffer_registration registration = {
-        .ring_address = (uintptr_t)buffers->ring,
-        .ring_entries = buffers->count,
-        .group = buffers->group,
-        .flags = is_incremental ? IOU_PBUF_RING_INC : 0,
+        .ring_address = (uintptr_t)ring,
+        .ring_entries = count,
+        .group = group,
+        .flags = flags,
     };
     int error = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_PBUF_RING,
                                   &registration, 1);
     if (error < 0)
         return error;
-    io_uring_buf_ring_init(buffers->ring);
+    io_uring_buf_ring_init(ring);
+    return 0;
+}
+
+static int register_ring(struct ul_uring *uring, struct ul_buffers *buffers,
+                         bool is_incremental) {
+    int error = ul_buffers_register(uring, buffers->ring, buffers->count, buffers->group,
+                                    is_incremental ? IOU_PBUF_RING_INC : 0);
+    if (error)
+        return error;
     for (uint32_t id = 0; id < buffers->count; id++)
         add(buffers, id, (int)id);
     advance(buffers, buffers->count);
@@ -102,7 +111,7 @@ static int register_ring(struct ul_uring *uring, struct ul_buffers *buffers,
 static int open_ring(struct ul_uring *uring, struct ul_buffers *buffers, bool is_incremental) {
     buffers->offsets = calloc(buffers->count, sizeof(*buffers->offsets));
     buffers->used = calloc(buffers->count, sizeof(*buffers->used));
-    buffers->ring = map(ring_bytes(buffers));
+    buffers->ring = ul_buffers_map(ring_bytes(buffers));
     if (!buffers->offsets || !buffers->used || !buffers->ring)
         return -ENOMEM;
     return register_ring(uring, buffers, is_incremental);
@@ -127,7 +136,7 @@ int ul_buffers_open(struct ul_uring *uring, const struct ul_config *config) {
         memory_bytes(buffers) < SCRATCH_PARTS)
         return -EINVAL;
     uring->message_count = config->message_count;
-    buffers->memory = map(memory_bytes(buffers));
+    buffers->memory = ul_buffers_map(memory_bytes(buffers));
     if (!buffers->memory)
         return -ENOMEM;
     return uring->features & UL_FEATURE_BUFFER_RING ? open_ring(uring, buffers, is_incremental)
@@ -146,7 +155,7 @@ static void undo_open(struct ul_buffers *buffers) {
 static int open_rooms(struct ul_uring *uring, struct ul_buffers *buffers, uint32_t count) {
     buffers->count = uring->message_count ? uring->message_count : count;
     buffers->size = UL_MESSAGE_ROOM;
-    buffers->memory = map(memory_bytes(buffers));
+    buffers->memory = ul_buffers_map(memory_bytes(buffers));
     return buffers->memory ? 0 : -ENOMEM;
 }
 

@@ -158,13 +158,15 @@ static inline bool has_a_sensible_length(const struct ul_command *command) {
         return command->length <= UL_SOCKADDR_MAX;
     case UL_OP_RECV:
         return command->length || !(command->flags & UL_ONCE);
+    case UL_OP_RELAY:
+        return command->length && command->address;
     default:
         return true;
     }
 }
 
 static inline bool is_well_formed(const struct ul_command *command) {
-    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_SENDFILE)
+    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_RELAY)
         return false;
     return has_a_sensible_length(command) && !(command->token >> GENERATION_END);
 }

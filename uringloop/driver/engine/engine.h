@@ -5,8 +5,8 @@
  * epoll.c through readiness; nothing above this header can tell which one it has.
  *
  * The engine holds no policy and never sees a Python object: it knows integers, file
- * descriptors and addresses. It allocates only when it is opened and when a table grows.
- * There is no static state. Every function answers a negative errno when it fails.
+ * descriptors and addresses. It allocates only when it is opened, when a table grows,
+ * and for RELAY. There is no static state. Every function answers a negative errno when it fails.
  *
  * Tokens. Python names each operation by a token: bits 0-31 an index into a dense table,
  * bits 32-55 a generation, bits 56-63 zero. A token is in use from its command until the
@@ -93,6 +93,17 @@ enum ul_opcode {
      * EINVAL, ENOSYS, EOPNOTSUPP or ESPIPE after none: this file cannot be sent so. Counts as
      * the one send per descriptor. */
     UL_OP_SENDFILE = 9,
+    /* One direction between two stream sockets: what comes from fd is sent to the descriptor
+     * `argument`, inside, until fd ends; then the sending side of `argument` is shut
+     * (SHUT_WR). length (> 0) is how many bytes may be held, received but not sent; where
+     * that is reached, nothing more is received until some are sent. (A multishot receive
+     * may bring more at once, before it is stopped: one that only small pieces led to.)
+     * address names a struct ul_relay_state, which the engine keeps current. Final and only event: the
+     * bytes sent, all that came, or -errno; state->failed then says which side failed, and
+     * event.address how many bytes were sent. What was received and not sent is lost by then.
+     * Counts as the receive of fd and as the one send of `argument`. Its progress does not
+     * end the wait of a turn. */
+    UL_OP_RELAY = 10,
 };
 
 /* Flags of a command. */
@@ -138,6 +149,21 @@ struct ul_message { /* 144 bytes */
     uint8_t name[128];
 };
 
+/* Which side of a RELAY failed. */
+enum {
+    UL_RELAY_RECEIVE = 1, /* fd, from which it receives */
+    UL_RELAY_SEND = 2,    /* `argument`, to which it sends */
+};
+
+/* What a RELAY tells while it runs; zeros before. */
+struct ul_relay_state { /* 32 bytes */
+    uint64_t bytes;        /* given to the destination's socket */
+    uint64_t bytes_held;   /* received and not given yet */
+    int64_t progress_ns;   /* when bytes moved last: CLOCK_MONOTONIC_COARSE, 0: not yet */
+    uint32_t buffers_held; /* the pieces of memory that bytes_held are in */
+    uint32_t failed;       /* with a final -errno: UL_RELAY_*; 0: neither, as for a cancel */
+};
+
 /* Flags of an event. */
 enum {
     UL_MORE = 1, /* the operation goes on; without it this is the final event */
@@ -176,6 +202,7 @@ struct ul_counters {
     uint64_t overflows;        /* turns that found the completion queue overflowing */
     uint64_t bytes_received;
     uint64_t bytes_sent;
+    uint64_t bytes_relayed;
 };
 
 /* The part of an engine that Python reads and writes. It never moves; the arrays move
@@ -190,6 +217,8 @@ struct ul_shared {
     uint32_t in_flight;     /* operations without their final event */
     uint32_t buffers_held;  /* receive buffers (or parts) that events of this turn name */
     uint32_t features;      /* what this engine uses: UL_FEATURE_* */
+    uint32_t relay_buffers_held; /* pieces of memory that hold bytes of RELAYs */
+    uint32_t reserved;
     struct ul_counters counters;
 };
 
@@ -205,6 +234,7 @@ enum {
     UL_FEATURE_MULTISHOT_RECV = 1u << 7,      /* 6.0, needs BUFFER_RING */
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
+    UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
 };
 
 /* How to open an engine. Zero in a size means the default. */

@@ -32,6 +32,7 @@
  * message).
  */
 #include "epoll.h"
+#include "relay.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -39,7 +40,6 @@
 #include <unistd.h>
 
 enum {
-    DESCRIPTORS_AT_OPEN = 256,
     RETRY_NS_MIN = 250000,
     RETRY_NS_MAX = 32000000,
 };
@@ -65,6 +65,8 @@ static void finish_with(struct ul_engine *engine, struct ul_operation *operation
  * before this turn ends. A result without room is kept: the work has been done. */
 static void answer(struct ul_engine *engine, struct ul_operation *operation, int64_t result) {
     struct ul_readiness *readiness = engine->state;
+    if (operation->opcode == UL_OP_RELAY)
+        operation->done = ul_relay_close(operation);
     if (ul_event_room(engine)) {
         finish_with(engine, operation, result);
         return;
@@ -128,7 +130,7 @@ static void strand(struct ul_engine *engine, struct ul_descriptor *descriptor) {
     }
 }
 
-static int add_wake(struct ul_engine *engine) {
+int ul_epoll_add_wake(struct ul_engine *engine) {
     struct ul_descriptor wake = {.generation = WAKE_GENERATION};
     return control(engine->state, EPOLL_CTL_ADD, engine->wake_fd, &wake, EPOLLIN);
 }
@@ -264,7 +266,7 @@ static void renew_epoll(struct ul_engine *engine) {
         return;
     close(readiness->epoll_fd);
     readiness->epoll_fd = fresh_fd;
-    add_wake(engine);
+    ul_epoll_add_wake(engine);
     for (uint32_t fd = 0; fd < readiness->descriptor_count; fd++) {
         struct ul_descriptor *descriptor = &readiness->descriptors[fd];
         uint32_t interest = descriptor->interest;
@@ -282,18 +284,22 @@ static struct ul_descriptor *reported(struct ul_readiness *readiness,
     return is_current && descriptor->first ? descriptor : NULL;
 }
 
-/* False where the operation has to be served again in the next turn. */
+/* False where the operation has to be served again in the next turn. A relay may go on to wait
+ * for its other descriptor. */
 static bool resume(struct ul_engine *engine, struct ul_descriptor *descriptor,
                    struct ul_operation *operation, uint32_t ready) {
+    int fd = operation->fd;
     if (!(ready & ul_epoll_interest(operation)))
         return true;
     int64_t result = ul_epoll_resume(engine, operation, ready);
-    if (result == UL_STEP_WAITS || result == UL_STEP_PUT_OFF)
+    if (operation->fd == fd && (result == UL_STEP_WAITS || result == UL_STEP_PUT_OFF))
         return result == UL_STEP_WAITS;
     ul_queue_remove(&descriptor->first, operation);
+    if (result == UL_STEP_WAITS)
+        result = join(engine, operation);
     if (result == UL_STEP_UNTOLD)
         join_retried(engine->state, operation);
-    else
+    else if (result != UL_STEP_WAITS)
         answer(engine, operation, result);
     return true;
 }
@@ -307,6 +313,8 @@ static void take_wake(struct ul_engine *engine) {
 }
 
 static bool serve_report(struct ul_engine *engine, const struct epoll_event *report) {
+    struct ul_readiness *readiness = engine->state;
+    uint32_t fd = (uint32_t)report->data.u64;
     if (report->data.u64 >> 32 == WAKE_GENERATION) {
         take_wake(engine);
         return true;
@@ -322,10 +330,11 @@ static bool serve_report(struct ul_engine *engine, const struct epoll_event *rep
     for (struct ul_operation *waiter = descriptor->first; waiter; waiter = next) {
         next = waiter->next;
         is_served &= resume(engine, descriptor, waiter, report->events);
+        descriptor = &readiness->descriptors[fd]; /* the table may have grown */
     }
     descriptor->misleads = report->events == EPOLLERR && is_served &&
                            engine->shared.event_count == events_before;
-    settle(engine, (int)(uint32_t)report->data.u64, descriptor);
+    settle(engine, (int)fd, descriptor);
     return is_served;
 }
 
@@ -439,57 +448,11 @@ static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     return 0;
 }
 
-/* Open and close. ------------------------------------------------------------------------ */
-
-static void abandon(struct ul_engine *engine) {
-    struct ul_readiness *readiness = engine->state;
-    if (readiness->epoll_fd >= 0)
-        close(readiness->epoll_fd);
-    readiness->epoll_fd = -1;
-}
-
-static void close_readiness(struct ul_engine *engine) {
-    struct ul_readiness *readiness = engine->state;
-    abandon(engine);
-    ul_scratch_close(&readiness->scratch);
-    ul_inbox_close(&readiness->inbox);
-    free(readiness->descriptors);
-    free(readiness);
-}
-
-static int open_readiness(struct ul_engine *engine, const struct ul_config *config) {
-    struct ul_readiness *readiness = engine->state;
-    readiness->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (readiness->epoll_fd < 0)
-        return -errno;
-    readiness->descriptors = calloc(DESCRIPTORS_AT_OPEN, sizeof(*readiness->descriptors));
-    if (!readiness->descriptors)
-        return -ENOMEM;
-    readiness->descriptor_count = DESCRIPTORS_AT_OPEN;
-    ul_epoll_wait_probe(readiness);
-    ul_inbox_prepare(&readiness->inbox, config);
-    int error = add_wake(engine);
-    return error ? error : ul_scratch_open(&readiness->scratch, config);
-}
-
-static const struct ul_backend epoll_backend = {
+const struct ul_backend UL_EPOLL_BACKEND = {
     .start = start,
     .cancel = cancel,
     .begin = begin,
     .finish = finish,
-    .close = close_readiness,
-    .abandon = abandon,
+    .close = ul_epoll_close,
+    .abandon = ul_epoll_abandon,
 };
-
-int ul_epoll_open(struct ul_engine *engine, const struct ul_config *config) {
-    struct ul_readiness *readiness = calloc(1, sizeof(*readiness));
-    if (!readiness)
-        return -ENOMEM;
-    readiness->epoll_fd = -1;
-    engine->state = readiness;
-    engine->backend = &epoll_backend;
-    int error = open_readiness(engine, config);
-    if (error)
-        close_readiness(engine);
-    return error;
-}

@@ -1,7 +1,7 @@
 /* epoll.h - what the parts of the readiness engine share.
  *
  * epoll.c knows who waits for which descriptor and carries out the turn; epoll_wait.c knows
- * the clock; epoll_operations.c knows what one operation does to its descriptor, and holds the
+ * the clock; epoll_lifetime.c its beginning and end; epoll_operations.c knows what one operation does to its descriptor, and holds the
  * memory that receives write to; epoll_messages.c has those of messages. None of it is seen outside of them.
  */
 #ifndef URINGLOOP_EPOLL_H
@@ -108,6 +108,15 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
 
 /* The step of RECVMSG. */
 int64_t ul_epoll_receive_messages(struct ul_engine *engine, struct ul_operation *operation);
+
+/* Registers the wake descriptor. 0 or -errno. */
+int ul_epoll_add_wake(struct ul_engine *engine);
+
+extern const struct ul_backend UL_EPOLL_BACKEND;
+
+/* epoll_lifetime.c */
+void ul_epoll_close(struct ul_engine *engine);
+void ul_epoll_abandon(struct ul_engine *engine);
 
 /* Waits for reports. Their number, or -errno. */
 int ul_epoll_wait(struct ul_readiness *readiness, int64_t timeout_ns);

@@ -10,6 +10,7 @@
  * and accept(2) would sleep. Files, datagrams to send and sendfile(2) are in calls.c.
  */
 #include "epoll.h"
+#include "relay.h"
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
@@ -66,6 +67,8 @@ uint32_t ul_epoll_interest(const struct ul_operation *operation) {
     case UL_OP_SENDMSG:
     case UL_OP_SENDFILE:
         return EPOLLOUT | ALWAYS_REPORTED;
+    case UL_OP_RELAY:
+        return ul_relay_waits_for(operation) | ALWAYS_REPORTED;
     default:
         return EPOLLIN | ALWAYS_REPORTED;
     }
@@ -254,8 +257,24 @@ static int64_t poll_begin(struct ul_engine *engine, const struct ul_operation *o
     return ready < 0 ? ready : poll_end(operation, (uint32_t)ready);
 }
 
+/* What did not fit is kept by the relay itself, so all relays use the same memory. */
+static int64_t relay(struct ul_engine *engine, struct ul_operation *operation) {
+    struct ul_readiness *readiness = engine->state;
+    size_t size = scratch_left(&readiness->scratch);
+    if (size < readiness->scratch.piece_min)
+        return UL_STEP_PUT_OFF;
+    return ul_relay_try(operation, (char *)readiness->scratch.bytes + readiness->scratch.used,
+                        size);
+}
+
+static int64_t begin_relay(struct ul_engine *engine, struct ul_operation *operation) {
+    return ul_relay_open(engine, operation) ? UL_STEP_WAITS : -ENOMEM;
+}
+
 uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) {
     switch (operation->opcode) {
+    case UL_OP_RELAY:
+        return operation->done;
     case UL_OP_SEND:
     case UL_OP_SENDFILE:
         return result < 0 ? operation->done : 0;
@@ -292,6 +311,8 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
         return send_step(engine, operation);
     case UL_OP_CONNECT:
         return connect_begin(engine, operation);
+    case UL_OP_RELAY:
+        return begin_relay(engine, operation);
     case UL_OP_POLL:
         return poll_begin(engine, operation);
     default:
@@ -314,6 +335,8 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
         return ul_epoll_receive_messages(engine, operation);
     case UL_OP_CONNECT:
         return connect_end(engine, operation);
+    case UL_OP_RELAY:
+        return relay(engine, operation);
     default:
         return poll_end(operation, ready);
     }

@@ -29,6 +29,9 @@ enum {
 };
 
 static void free_uring(struct ul_uring *uring, bool is_quiet) {
+    if (is_quiet)
+        ul_relay_close_all(uring->engine);
+    ul_relay_pool_close(&uring->relay_pool, is_quiet);
     ul_buffers_close(&uring->buffers, is_quiet);
     ul_buffers_close(&uring->messages, is_quiet);
     ul_buffers_close(&uring->spare, true); /* no request knows it */
@@ -45,7 +48,8 @@ static uint32_t consistent(uint32_t features) {
         features &= ~(uint32_t)UL_FEATURE_DEFER_TASKRUN;
     if (!(features & UL_FEATURE_BUFFER_RING))
         features &= ~(uint32_t)(UL_FEATURE_INCREMENTAL_BUFFERS | UL_FEATURE_MULTISHOT_RECV |
-                                UL_FEATURE_MULTISHOT_RECVMSG);
+                                UL_FEATURE_MULTISHOT_RECVMSG |
+                                UL_FEATURE_QUIET_SENDS);
     return features;
 }
 
@@ -121,24 +125,40 @@ static void cancel_all(struct ul_uring *uring) {
     for (uint32_t page = 0; page < engine->page_count; page++) {
         for (uint32_t slot = 0; slot < UL_PAGE_SLOTS; slot++) {
             const struct ul_operation *operation = &engine->pages[page][slot];
-            if (operation->opcode && ul_is_in_kernel(operation))
+            bool is_in_kernel = ul_is_relayed(operation) ? ul_relay_is_receiving(operation)
+                                                         : ul_is_in_kernel(operation);
+            if (operation->opcode && is_in_kernel)
                 cancel_request(uring, operation->token, ul_tag_of(operation));
         }
     }
 }
 
-/* Takes in what the kernel still has to say. A connection that arrived is nobody's now. */
+/* A connection that arrived is nobody's now. */
+static void discard(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
+    uint64_t token = cqe->user_data & (((uint64_t)1 << UL_TAG_SHIFT) - 1);
+    struct ul_operation *operation = ul_find(uring->engine, token);
+    bool is_last = !(cqe->flags & IORING_CQE_F_MORE);
+    if (!operation)
+        return;
+    if (ul_is_relayed(operation)) {
+        if (is_last)
+            ul_relay_discard(operation, (enum ul_tag)(cqe->user_data >> UL_TAG_SHIFT));
+        return;
+    }
+    if (cqe->user_data != token)
+        return;
+    if (operation->opcode == UL_OP_ACCEPT && cqe->res >= 0)
+        close(cqe->res);
+    if (is_last)
+        operation->phase = UL_PHASE_NONE;
+}
+
+/* Takes in what the kernel still has to say. */
 static void discard_completions(struct ul_uring *uring) {
     struct io_uring_cqe cqe;
-    while (ul_ring_cqe(uring, &cqe)) {
-        struct ul_operation *operation = ul_find(uring->engine, cqe.user_data);
-        if (!operation)
-            continue;
-        if (operation->opcode == UL_OP_ACCEPT && cqe.res >= 0)
-            close(cqe.res);
-        if (!(cqe.flags & IORING_CQE_F_MORE))
-            operation->phase = UL_PHASE_NONE;
-    }
+    while (ul_ring_cqe(uring, &cqe))
+        discard(uring, &cqe);
+    ul_relay_discard_quiet(uring);
 }
 
 /* Returns when the kernel has answered everything, has had its time, or does not let us in. */

@@ -12,6 +12,7 @@
 #include "uring.h"
 
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ enum {
     WAITS_MAX = 10, /* a signal may end one early */
     TOKEN = 1,
     PIECE_BYTES = 5,
+    QUIET_BYTES = 4 * 1024 * 1024, /* more than a socket takes by default */
 };
 
 static const char PIECES[2][PIECE_BYTES] = {
@@ -166,8 +168,59 @@ static int try_turn(struct ul_engine *engine, enum ul_probe_step *step) {
     return engine->shared.counters.submissions ? 0 : -EBUSY;
 }
 
+/* How many bytes a completion of a quiet send tells: 0 for no completion, or -errno. */
+static int send_quietly(struct ul_uring *uring, int fd, const void *bytes, size_t size) {
+    struct io_uring_sqe *sqe = ul_ring_sqe(uring);
+    struct io_uring_cqe cqe;
+    int result = 0;
+    if (!sqe)
+        return -EBUSY;
+    *sqe = (struct io_uring_sqe){
+        .opcode = IORING_OP_SEND,
+        .fd = fd,
+        .flags = IOSQE_CQE_SKIP_SUCCESS,
+        .addr = (uintptr_t)bytes,
+        .len = (uint32_t)size,
+        .msg_flags = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT,
+        .user_data = TOKEN,
+    };
+    ul_ring_enter(uring, 0, 0);
+    while (ul_ring_cqe(uring, &cqe))
+        if (cqe.user_data == TOKEN)
+            result = cqe.res;
+    uring->requests -= !result;
+    return ul_ring_staged(uring) ? -EBUSY : result;
+}
+
+/* Nothing for a send that went well; the bytes for one that filled the socket; then EAGAIN. */
+static int send_on(struct ul_uring *uring, int fd, const void *bytes) {
+    int small = send_quietly(uring, fd, bytes, PIECE_BYTES);
+    int partial = send_quietly(uring, fd, bytes, QUIET_BYTES);
+    int none = send_quietly(uring, fd, bytes, QUIET_BYTES);
+    return small || partial <= 0 || partial >= QUIET_BYTES || none != -EAGAIN ? -EOPNOTSUPP : 0;
+}
+
+static int try_quiet_send(struct ul_engine *engine) {
+    void *bytes = ul_buffers_map(QUIET_BYTES); /* never written to: addresses, not memory */
+    int pair[2];
+    int error = bytes ? 0 : -ENOMEM;
+    if (!error && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair))
+        error = -errno;
+    if (!error) {
+        error = send_on(engine->state, pair[0], bytes);
+        close(pair[0]);
+        close(pair[1]);
+    }
+    ul_close(engine);
+    if (bytes)
+        munmap(bytes, QUIET_BYTES);
+    return error;
+}
+
 /* What the feature that was added last is about. */
 static int try_operation(struct ul_engine *engine, uint32_t features) {
+    if (features & UL_FEATURE_QUIET_SENDS)
+        return try_quiet_send(engine);
     if (features & UL_FEATURE_MULTISHOT_RECVMSG)
         return try_receive(engine, UL_OP_RECVMSG);
     if (features & UL_FEATURE_MULTISHOT_ACCEPT)
@@ -220,7 +273,7 @@ void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
         result->error = -error;
         return;
     }
-    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_MULTISHOT_RECVMSG;
+    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_QUIET_SENDS;
          feature <<= 1)
         if (!(disabled & feature) && !try_features(features | feature, &step))
             features |= feature;

@@ -220,8 +220,10 @@ static bool reads(const struct ul_operation *operation) {
 }
 
 void ul_request_readiness(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
-    ul_request_poll(operation->fd, reads(operation) ? POLLIN : POLLOUT,
-                    ul_tagged(operation->token, UL_TAG_POLL), sqe);
+    uint32_t mask = reads(operation) ? POLLIN : POLLOUT;
+    if (operation->opcode == UL_OP_RELAY)
+        mask = ul_relay_waits_for(operation);
+    ul_request_poll(operation->fd, mask, ul_tagged(operation->token, UL_TAG_POLL), sqe);
     if (operation->readiness == UL_READINESS_MISLED)
         sqe->len = IORING_POLL_ADD_MULTI;
 }

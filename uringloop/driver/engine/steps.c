@@ -96,6 +96,12 @@ static int64_t try_recvmsg(struct ul_uring *uring, struct ul_operation *operatio
     return UL_STEP_WAITS;
 }
 
+static int64_t try_relay(struct ul_uring *uring, struct ul_operation *operation) {
+    size_t size;
+    char *memory = ul_buffers_scratch(&uring->spare, &size);
+    return memory ? ul_relay_try(operation, memory, size) : UL_STEP_PUT_OFF;
+}
+
 static int64_t try(struct ul_uring *uring, struct ul_operation *operation) {
     switch (operation->opcode) {
     case UL_OP_RECV:
@@ -106,6 +112,8 @@ static int64_t try(struct ul_uring *uring, struct ul_operation *operation) {
         return ul_call_write(uring->engine, operation);
     case UL_OP_SENDMSG:
         return ul_call_sendmsg(uring->engine, operation);
+    case UL_OP_RELAY:
+        return try_relay(uring, operation);
     default:
         return ul_call_sendfile(uring->engine, operation);
     }
@@ -144,14 +152,15 @@ static void follow(struct ul_uring *uring, struct ul_operation *operation, int64
     operation->readiness = UL_READINESS_TRUE;
     if (result == UL_STEP_PUT_OFF)
         rest(uring, operation);
-    else if (result == UL_STEP_WAITS)
-        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
-    else
+    else if (result != UL_STEP_WAITS)
         end(uring, operation, result);
+    else if (operation->opcode != UL_OP_RELAY || !ul_relay_talks(uring, operation))
+        ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
 }
 
 void ul_step(struct ul_uring *uring, struct ul_operation *operation) {
-    bool uses_spare = reads(operation) && buffers_of(uring, operation) == &uring->spare;
+    bool uses_spare = operation->opcode == UL_OP_RELAY ||
+                      (reads(operation) && buffers_of(uring, operation) == &uring->spare);
     int error = uses_spare ? ul_buffers_open_spare(uring) : 0;
     if (error)
         ul_conclude(uring, operation, error, 0);

@@ -44,7 +44,10 @@ static void fill(struct ul_uring *uring, struct ul_operation *operation,
         ul_request_readiness(operation, sqe);
         break;
     default:
-        ul_request_cancel(operation->token, ul_tag_of(operation), sqe);
+        if (ul_is_relayed(operation))
+            ul_relay_fill(uring, operation, sqe);
+        else
+            ul_request_cancel(operation->token, ul_tag_of(operation), sqe);
     }
 }
 
@@ -66,6 +69,8 @@ void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t
         ul_request_release_address(uring, operation);
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         address = operation->done;
+    if (operation->opcode == UL_OP_RELAY)
+        address = ul_relay_uring_close(uring, operation);
     ul_finish(uring->engine, operation, result, address);
 }
 
@@ -295,7 +300,9 @@ static void completed(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
     operation = ul_find(uring->engine, cqe->user_data & (((uint64_t)1 << UL_TAG_SHIFT) - 1));
     if (!operation)
         return; /* the answer to a cancel that came too late */
-    if (tag == UL_TAG_MAIN)
+    if (ul_is_relayed(operation))
+        ul_relay_completed(uring, operation, tag, cqe);
+    else if (tag == UL_TAG_MAIN)
         main_completed(uring, operation, cqe);
     else if (tag == UL_TAG_POLL)
         poll_completed(uring, operation, cqe);
@@ -315,6 +322,10 @@ static void need_messages(struct ul_uring *uring) {
 
 static void start(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
+    if (operation->opcode == UL_OP_RELAY) {
+        ul_relay_start(uring, operation);
+        return;
+    }
     if (operation->opcode == UL_OP_POLL)
         operation->length = 0; /* flags of the request */
     if (operation->opcode == UL_OP_RECVMSG)
@@ -327,7 +338,9 @@ static void start(struct ul_engine *engine, struct ul_operation *operation) {
 
 static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
-    if (ul_is_in_kernel(operation))
+    if (ul_is_relayed(operation))
+        ul_relay_cancel(uring, operation);
+    else if (ul_is_in_kernel(operation))
         ul_stage(uring, operation);
     else
         finish_operation(uring, operation, -ECANCELED);
@@ -395,7 +408,7 @@ static inline int64_t shorter(int64_t timeout_ns, int64_t limit_ns) {
 /* How long to sleep: not at all when due, shortly when the kernel took less than we have, or
  * until the clock wakes an operation. */
 static int64_t sleep_ns(const struct ul_uring *uring, int64_t timeout_ns) {
-    if (is_due(uring))
+    if (is_due(uring) || uring->relay_pool.is_hasty)
         return 0;
     if (!uring->wake_is_armed || !ul_list_is_empty(&uring->pending))
         return shorter(timeout_ns, SHORTAGE_NS);
@@ -436,23 +449,26 @@ static void stage_pending(struct ul_uring *uring) {
     }
 }
 
-/* Looks again as long as only such completions came that nobody waits for, or the clock woke
- * an operation. Any other enter that brought none was interrupted or timed out, whatever it
+/* Looks again as long as only such completions came that nobody waits for (a relay's are such), or
+ * the clock woke an operation. Any other enter that brought none was interrupted or timed out, whatever it
  * returned. */
 static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
     int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
     for (;;) {
         bool retries = !ul_list_is_empty(&uring->retried);
+        bool is_hasty = uring->relay_pool.is_hasty;
         uint32_t reaped;
         int result;
         stage_pending(uring);
         result = look(uring, sleep_ns(uring, timeout_ns));
         reaped = reap(uring);
+        if (uring->relay_pool.memory)
+            ul_relay_settle(uring);
         if (retries)
             ul_step_retried(uring);
         if (result < 0 && !(retries && result == -ETIME))
             return ul_is_transient(result) ? 0 : result;
-        if (!timeout_ns || is_due(uring) || (!reaped && result >= 0))
+        if (!timeout_ns || is_due(uring) || (!reaped && result >= 0 && !is_hasty))
             return 0;
         if (timeout_ns > 0 && (timeout_ns = end_ns - ul_now_ns()) <= 0)
             return 0;
@@ -462,6 +478,8 @@ static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
 static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     struct ul_uring *uring = engine->state;
     int result = look_until_due(uring, timeout_ns);
+    if (uring->relay_pool.quiet_end != uring->relay_pool.quiet_first)
+        ul_ring_enter(uring, 0, 0); /* Python may take its time: what was received goes out */
     if (ul_ring_flags(uring) & IORING_SQ_CQ_OVERFLOW)
         engine->shared.counters.overflows++;
     return result;

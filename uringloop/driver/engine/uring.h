@@ -9,6 +9,7 @@
 #define URINGLOOP_URING_H
 
 #include "internal.h"
+#include "relay_pool.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -98,6 +99,7 @@ struct ul_uring {
     uint32_t message_count;       /* as configured, or 0 */
     struct ul_address *free_addresses;
     struct ul_address_block *address_blocks;
+    struct ul_relay_pool relay_pool;  /* mapped at need */
 };
 
 /* Whose CQE it is: bits 56-63 of user_data. The bits below are the operation's token. */
@@ -106,6 +108,7 @@ enum ul_tag {
     UL_TAG_POLL = 1,   /* its wait for readiness */
     UL_TAG_CANCEL = 2, /* the answer to a cancel of it */
     UL_TAG_WAKE = 3,   /* the wake descriptor */
+    UL_TAG_SEND = 4,   /* RELAY: its quiet send; its receive is MAIN */
     UL_TAG_SHIFT = 56,
 };
 
@@ -271,6 +274,8 @@ static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_o
     case UL_OP_SENDMSG:
     case UL_OP_SENDFILE:
         return true;
+    case UL_OP_RELAY:
+        return ul_relay_of(operation)->is_plain;
     default:
         return false;
     }
@@ -335,6 +340,52 @@ uint32_t ul_buffers_appetite(const struct ul_buffers *buffers);
 
 /* Frees the bookkeeping; the memory too unless the kernel might still write to it. */
 void ul_buffers_close(struct ul_buffers *buffers, bool is_quiet);
+
+/* Memory for a ring or its buffers, not seen by a child of fork; NULL: there is none. */
+void *ul_buffers_map(size_t size);
+
+/* Makes a buffer ring of the kernel, without buffers. 0 or -errno. */
+int ul_buffers_register(struct ul_uring *uring, struct io_uring_buf_ring *ring, uint32_t count,
+                        uint16_t group, uint16_t flags);
+
+/* relay_uring.c ------------------------------------------------------------------------- */
+
+/* Begins. Only where there is room for an event, as all that may end it. */
+void ul_relay_start(struct ul_uring *uring, struct ul_operation *operation);
+
+/* A plain relay waits for more to come. Where only small pieces came for a while, it goes on by
+ * requests of the ring from here on. */
+bool ul_relay_talks(struct ul_uring *uring, struct ul_operation *operation);
+
+/* operation->cancelled was set. */
+void ul_relay_cancel(struct ul_uring *uring, struct ul_operation *operation);
+
+/* One of its requests was answered. */
+void ul_relay_completed(struct ul_uring *uring, struct ul_operation *operation, enum ul_tag tag,
+                        const struct io_uring_cqe *cqe);
+
+/* Its place in the list `pending` is served by one SQE. */
+void ul_relay_fill(struct ul_uring *uring, struct ul_operation *operation,
+                   struct io_uring_sqe *sqe);
+
+/* After an enter and the completions that it brought: what quiet sends have done is known, and
+ * their buffers go back to the kernel. */
+void ul_relay_settle(struct ul_uring *uring);
+
+/* Gives its buffers back and frees it; how many bytes were sent. */
+uint64_t ul_relay_uring_close(struct ul_uring *uring, struct ul_operation *operation);
+
+/* At the end of the engine: whether the kernel has its receive. */
+bool ul_relay_is_receiving(const struct ul_operation *operation);
+
+/* The last completion of what is tagged so was thrown away; quiet sends need none. */
+void ul_relay_discard(struct ul_operation *operation, enum ul_tag tag);
+void ul_relay_discard_quiet(struct ul_uring *uring);
+
+/* Whether the operation is a relay that relay_uring.c carries out. */
+static inline bool ul_is_relayed(const struct ul_operation *operation) {
+    return operation->opcode == UL_OP_RELAY && !ul_relay_of(operation)->is_plain;
+}
 
 /* lifetime.c ---------------------------------------------------------------------------- */
 
