@@ -118,6 +118,7 @@ MAY_IMPORT = {
     "relay_result": set(),
     "running": {"loop"},
     "loop": {
+        "plain_connections",
         "addresses",
         "asyncio_names",
         "core",
@@ -171,6 +172,7 @@ MAY_IMPORT = {
         "lanes",
     },
     "lanes": {"core", "driver.binding", "driver.in_flight"},
+    "plain_connections": {"addresses", "readiness"},
     "readiness": {"driver.binding", "driver.in_flight", "errors"},
     "watches": {"driver.binding", "driver.in_flight", "errors", "handles"},
     "transports.datagram": {

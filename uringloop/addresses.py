@@ -10,6 +10,8 @@ import struct
 import sys
 from typing import Any
 
+PORT_MAX = 65535
+
 # sockaddr_un.sun_path, unix(7).
 _UNIX_PATH_MAX = 108
 
@@ -27,19 +29,26 @@ def pack_sockaddr(family: int, address: Any) -> bytes | None:
 
     family    AF_INET and AF_INET6 with a numeric host, or AF_UNIX
     returns   None for another family: the caller must leave the packing to Python
-    raises    OSError as socket.connect() does for a path that is too long or no address
+    raises    OSError, OverflowError as socket.connect() does: for a path that is too long, for no
+              address, for a port that cannot be
     """
     if family == socket.AF_INET:
         host, port = address
-        return struct.pack("=H", family) + struct.pack("!H", port) + _inet(host) + bytes(8)
+        return struct.pack("=H", family) + _port(port) + _inet(host) + bytes(8)
     if family == socket.AF_INET6:
         host, port, flow, scope = (*address, 0, 0)[:4]
         packed = socket.inet_pton(family, host.partition("%")[0])
-        head = struct.pack("=H", family) + struct.pack("!HI", port, flow)
+        head = struct.pack("=H", family) + _port(port) + struct.pack("!I", flow)
         return head + packed + struct.pack("=I", scope)
     if family == socket.AF_UNIX:
         return _pack_unix(address)
     return None
+
+
+def _port(port: int) -> bytes:
+    if not 0 <= port <= PORT_MAX:
+        raise OverflowError(f"port must be 0-{PORT_MAX}, not {port}")
+    return struct.pack("!H", port)
 
 
 def _inet(host: str) -> bytes:

@@ -17,6 +17,7 @@ from uringloop import processes, sendfile, servers, tls, unix_sockets, watches
 from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
+from uringloop.plain_connections import connect_plainly, plain_target
 from uringloop.signals import Signals
 from uringloop.signatures import signature_of
 from uringloop.sockets import SocketCalls
@@ -254,6 +255,21 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         transport = WritePipeTransport(self, pipe, protocol, copy_context(), extra)
         transport.start(waiter)
         return transport
+
+    @signature_of(asyncio.BaseEventLoop.create_connection)
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        is_plain = not options and not self._debug and self._is_own(self.sock_connect)
+        target = plain_target(host, port) if is_plain else None
+        if target is None:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        return await connect_plainly(self, protocol_factory, *target)
+
+    @staticmethod
+    def _is_own(sock_connect: Any) -> bool:
+        """Whether it is not one that a subclass or a user put in its place."""
+        return getattr(sock_connect, "__func__", None) is SocketCalls.sock_connect
 
     async def _create_connection_transport(
         self, sock: socket.socket, *args: Any, **kwargs: Any
