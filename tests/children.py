@@ -21,7 +21,16 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 def run_program(name: str, *arguments: str, **environment: str) -> str:
     """Runs programs/`name` to its end and returns what it printed."""
-    ended = subprocess.run(
+    ended = ended_program(name, *arguments, **environment)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr + ended.stdout
+    return ended.stdout
+
+
+def ended_program(
+    name: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """programs/`name`, which may end badly, after its end."""
+    return subprocess.run(
         _command(name, arguments),
         env=_environment(environment),
         stdin=subprocess.DEVNULL,
@@ -30,8 +39,6 @@ def run_program(name: str, *arguments: str, **environment: str) -> str:
         timeout=CHILD_LIMIT_S,
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr + ended.stdout
-    return ended.stdout
 
 
 @contextlib.contextmanager

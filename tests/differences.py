@@ -71,6 +71,10 @@ DIFFERENCES = {
         "asyncio loses track of a connection when its server is closed in the turn after the "
         "accept; ours serves or closes it"
     ),
+    "server_closed_while_it_rests": Difference(
+        "asyncio accepts again, a second after descriptors ran out, also on a server that was "
+        "closed meanwhile, and reports a ValueError; ours does not"
+    ),
     "start_tls_keeps_buffered": Difference(
         "asyncio's StreamWriter.start_tls() before 3.14 forgets what its reader already holds of "
         "the handshake (cpython 142352); ours feeds it to TLS",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from children import ended_program
 
 PROGRAM = """
 import asyncio, sys, threading
@@ -47,3 +48,26 @@ def test_the_interpreter_ends_with_live_transports(backend: str, where: str) -> 
         timeout=30,
     )
     assert (answer.returncode, answer.stdout) == (0, "leaving 1\n"), answer.stderr
+
+
+ENDS = {
+    "with_pending_tasks": (0, ""),
+    "with_a_busy_executor": (0, ""),
+    "with_a_child": (0, ""),
+    "with_tls_and_datagrams": (0, ""),
+    "with_a_last_run": (0, "ran\n"),
+    "with_a_busy_thread": (0, ""),
+    "by_exit_in_a_callback": (3, ""),
+    "by_exit_in_a_task": (3, ""),
+    "by_exit_at_once": (3, ""),
+}
+
+
+@pytest.mark.parametrize("scenario", ENDS)
+def test_the_interpreter_ends_in_the_middle_of_anything(scenario: str, loop_kind: str) -> None:
+    """With its own status; Python may complain of what was left, but of nothing worse."""
+    ended = ended_program("leaving.py", loop_kind, scenario)
+    status, output = ENDS[scenario]
+    assert (ended.returncode, ended.stdout) == (status, f"leaving\n{output}"), ended.stderr
+    worse = ("Fatal Python error", "SystemError", "AttributeError", "TypeError", "AssertionError")
+    assert not any(word in ended.stderr for word in worse), ended.stderr

@@ -23,7 +23,7 @@ FEATURES = [
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_without_one_feature_streams_work(feature: str) -> None:
-    """Row 34."""
+    """Rows 34 and 44: what a kernel does badly can be switched off."""
     _passes_without(feature)
 
 

@@ -39,3 +39,33 @@ def test_many_children_leave_the_parents_connections_alone(loop_kind: str) -> No
     """Row 26: forks in the middle of traffic, the children end at once."""
     out = run_program("forking.py", loop_kind, "fork_in_traffic")
     assert out.splitlines() == ["parent: echo"]
+
+
+def test_a_process_that_forks_beside_a_running_loop_does_not_disturb_it(loop_kind: str) -> None:
+    """Row 26: the loop is in another thread, maybe in the middle of a turn."""
+    out = run_program("forking.py", loop_kind, "fork_beside_a_running_loop")
+    assert out.splitlines() == ["child: echo"] * 3 + ["parent: echo"]
+
+
+def test_a_pool_of_forked_processes_works_for_a_running_loop(loop_kind: str) -> None:
+    """Row 26."""
+    assert run_program("forking.py", loop_kind, "process_pool") == "parent: echo\n"
+
+
+def test_workers_forked_from_a_loaded_program_share_its_listening_socket(loop_kind: str) -> None:
+    """Row 26: as gunicorn's. They are killed one after the other; the last one still serves,
+    and ends in order when it is asked to."""
+    assert run_program("prefork.py", loop_kind) == "served to the last\n"
+
+
+LOST_WAKE_UP = pytest.mark.xfail(
+    strict=True,
+    reason="io_uring waits for connections exclusively: the kernel tells one ring alone, also "
+    "if that one cancels its accept before it has looked",
+)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("io_uring", marks=LOST_WAKE_UP), "epoll", "asyncio"])
+def test_a_connection_that_a_stopping_process_leaves_is_served_by_another(kind: str) -> None:
+    """Row 26: as when workers that share a socket are replaced one by one."""
+    assert run_program("shared_listener.py", kind) == "child\n"

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import random
 import socket
+import time
 
 import pytest
 from peers import in_thread, recv_exactly, recv_until_eof, reset, turns, until_true, wire
@@ -17,6 +18,7 @@ from relays import KINDS, drink, ends, filled, over, pour, until_gone
 
 import uringloop
 from uringloop import RelayEnd, RelayResult
+from uringloop.relay import _TICK_S
 
 FAMILIES = ("tcp", "unix")
 
@@ -266,17 +268,19 @@ async def test_silence_ends_it(loop):
 
 async def test_bytes_in_either_direction_keep_it_alive(loop):
     async with ends() as each:
-        relay = each.relay(idle_timeout=0.25)
+        relay = each.relay(idle_timeout=3600)
         for sender, receiver in [(each.peer_a, each.peer_b), (each.peer_b, each.peer_a)] * 3:
-            await asyncio.sleep(0.08)
-            assert relay.idle_s < 0.25
+            before_s = time.monotonic()
             await in_thread(sender.sendall, b"x")
             await in_thread(recv_exactly, receiver, 1)
+            idle_s = relay.idle_s
+            assert idle_s <= time.monotonic() - before_s + _TICK_S
+        relay._look_whether_idle()
         assert not relay.done()
-        last_s = loop.time()
+        relay._idle_timeout_s = -1  # as if the hour were over
+        relay._look_whether_idle()
         result = await relay
         assert result.reason is RelayEnd.IDLE_TIMEOUT
-        assert loop.time() - last_s >= 0.2
         assert (result.bytes_a_to_b, result.bytes_b_to_a) == (3, 3)
 
 

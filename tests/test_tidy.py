@@ -98,7 +98,7 @@ MAY_IMPORT = {
     "proxy.log": set(),
     "proxy.proxy_protocol": set(),
     "proxy": set(),
-    "": {"_rendering", "loop", "probe", "relay", "relay_result", "running"},
+    "": {"_interpreter", "_rendering", "loop", "probe", "relay", "relay_result", "running"},
     "relay": {
         "relay_engine",
         "relay_path",
@@ -264,6 +264,7 @@ MAY_IMPORT = {
     "addresses": set(),
     "signatures": set(),
     "errors": set(),
+    "_interpreter": set(),
     "_rendering": set(),
     "driver._engine": set(),
 }

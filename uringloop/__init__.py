@@ -8,8 +8,9 @@ Every asyncio program runs unchanged. See the README for what differs and what i
 
 from __future__ import annotations
 
-from uringloop import _rendering
+from uringloop import _interpreter, _rendering
 
+_interpreter.refuse_subinterpreters()
 _rendering.choose_rendering()
 
 from uringloop.loop import EventLoop  # noqa: E402

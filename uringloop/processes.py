@@ -20,6 +20,7 @@ import functools
 import os
 import select
 import subprocess
+import sys
 import threading
 from asyncio.base_subprocess import (
     BaseSubprocessTransport,
@@ -271,10 +272,12 @@ class Exit(Operation):
     def abandoned(self) -> None:
         self._close_pidfd()
         self._transport = None
+        if sys.is_finalizing():
+            return  # starting a thread would hang before 3.12; the children become init's
         try:
             self._start_thread()
         except RuntimeError:
-            pass  # the interpreter is about to end, and its children become init's
+            pass  # no thread can be had: the child stays a zombie as long as this process lives
 
 
 class Exits:

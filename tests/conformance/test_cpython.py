@@ -1,4 +1,7 @@
-"""CPython's asyncio tests on our loops, one class each: `test_events_TimerTests_io_uring`."""
+"""CPython's asyncio tests on our loops, one class each: `test_events_TimerTests_io_uring`.
+
+Row 15: users' own sockets are the subject of its test_sock_lowlevel.
+"""
 
 from __future__ import annotations
 

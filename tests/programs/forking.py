@@ -6,11 +6,15 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 from loops import make_loop
 
 KIND = sys.argv[1]
+# Python warns of it since 3.12, for good reasons, and many programs do it.
+warnings.filterwarnings("ignore", ".*use of fork.*multi-threaded|.*multi-threaded, use of fork")
 
 
 class Echo(asyncio.Protocol):
@@ -211,7 +215,42 @@ async def echo_with(server: asyncio.Server) -> None:
     await server.wait_closed()
 
 
+def fork_beside_a_running_loop() -> None:
+    """The loop runs in a thread, and the main thread forks in the midst of its traffic."""
+    loop = make_loop(KIND)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(loop.run_forever)
+        for _ in range(3):
+            echoing = asyncio.run_coroutine_threadsafe(echo(20), loop)
+            in_child(run_fresh)
+            echoing.result(20)
+        loop.call_soon_threadsafe(loop.stop)
+        running.result(20)
+    loop.close()
+    print("parent: echo")
+
+
+def process_pool() -> None:
+    """Its workers are forked while the loop runs, and come back to the pool's own code."""
+
+    async def use() -> None:
+        loop = asyncio.get_running_loop()
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            echoing = loop.create_task(echo())
+            powers = [loop.run_in_executor(pool, pow, 2, number) for number in range(10)]
+            assert await asyncio.gather(*powers) == [2**number for number in range(10)]
+            await echoing
+
+    loop = make_loop(KIND)
+    loop.run_until_complete(asyncio.wait_for(use(), 20))
+    loop.close()
+    print("parent: echo")
+
+
 SCENARIOS = {
+    "fork_beside_a_running_loop": fork_beside_a_running_loop,
+    "process_pool": process_pool,
     "multiprocessing": lambda: parent(run_and_multiply),
     "fork_while_running": fork_while_running,
     "fork_in_traffic": fork_in_traffic,

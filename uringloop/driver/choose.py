@@ -81,6 +81,8 @@ def _cause(error: int) -> str:
         return ": the kernel has no io_uring, or a sandbox (gVisor, QEMU user mode) hides it"
     if error == errno.ENOMEM:
         return ": not enough memory may be locked; raise RLIMIT_MEMLOCK"
+    if error == errno.EMFILE:
+        return ": the process has no descriptors left; raise RLIMIT_NOFILE"
     if error not in (errno.EPERM, errno.EACCES):
         return ""
     try:
@@ -88,6 +90,11 @@ def _cause(error: int) -> str:
             setting = file.read().strip()
     except OSError:
         setting = "0"
+    if setting == "1":
+        return (
+            ": the sysctl kernel.io_uring_disabled is 1; set it to 0, or put the user into the"
+            " group that kernel.io_uring_group names"
+        )
     if setting != "0":
         return f": the sysctl kernel.io_uring_disabled is {setting}; set it to 0"
     return (

@@ -6,7 +6,7 @@ nothing: kernels are patched, and containers deny system calls.
 
 from __future__ import annotations
 
-import functools
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,12 +61,22 @@ class Trial:
     error: int
 
 
-@functools.cache
+# Says something of this moment, not of the kernel: there may be descriptors again later.
+_OUT_OF_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+_trials: dict[int, Trial] = {}
+
+
 def try_kernel(disabled: int) -> Trial:
     """Tries io_uring for real, without the features whose bits are in `disabled`."""
-    result = ffi.new("struct ul_probe_result *")
-    lib.ul_probe(disabled, result)
-    return Trial(result.features, _STEPS.get(result.step), result.error)
+    trial = _trials.get(disabled)
+    if trial is None:
+        result = ffi.new("struct ul_probe_result *")
+        lib.ul_probe(disabled, result)
+        trial = Trial(result.features, _STEPS.get(result.step), result.error)
+        if trial.error not in _OUT_OF_DESCRIPTORS:
+            _trials[disabled] = trial
+    return trial
 
 
 def feature_names(features: int) -> tuple[str, ...]:

@@ -110,10 +110,9 @@ enum ul_opcode {
 enum {
     /* SEND: address is an array of struct iovec. */
     UL_VECTORED = 1,
-    /* Nobody waits for this answer, if it is a good one. If it comes within the turn that
+    /* Nobody waits for this answer, unless it is an error. If it comes within the turn that
      * takes the command, ul_turn() does not return for its sake, and delivers it with the next
-     * event that somebody waits for (or at the timeout). An error, and an answer in a later
-     * turn, count fully. */
+     * event that somebody waits for (or at the timeout). One in a later turn counts fully. */
     UL_LAZY = 2,
     /* ACCEPT, RECV, RECVMSG: one event, which is final. */
     UL_ONCE = 4,
