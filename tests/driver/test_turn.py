@@ -165,17 +165,6 @@ def test_a_lazy_answer_comes_with_the_next_event_that_somebody_waits_for(
     assert receiving.data == b"answer"
 
 
-def test_a_lazy_answer_that_is_an_error_ends_the_wait(engine, pair):
-    """Somebody always waits for bad news."""
-    ours, peer = pair
-    peer.close()
-    sending = engine.send(ours.fileno(), b"x", lib.UL_LAZY)
-    start = time.monotonic()
-    engine.turn(LIMIT_S)
-    assert time.monotonic() - start < LIMIT_S / 2
-    assert sending.result == -errno.EPIPE
-
-
 @pytest.mark.undisturbed
 def test_a_lazy_answer_that_becomes_ready_in_the_wait_does_not_end_it(engine, pair):
     """Not tried at once, but ready within the turn all the same."""
