@@ -16,7 +16,7 @@ case $0 in */*) cd "${0%/*}/.." ;; esac
 . scripts/setup.sh
 
 ROOTS=${ROOTS:-build/roots}
-TOOLS='gcc libc6-dev pkg-config liburing-dev openssl wrk ca-certificates'
+TOOLS='gcc libc6-dev pkg-config liburing-dev openssl libssl-dev wrk ca-certificates'
 
 main() {
     [ $# -gt 0 ] || set -- 3.14 3.15

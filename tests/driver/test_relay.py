@@ -156,6 +156,7 @@ def test_an_idle_relay_holds_no_buffer(engine, any_ends):
         assert engine.shared.relay_buffers_held == 0
 
 
+@pytest.mark.undisturbed
 def test_what_moves_is_no_event_and_does_not_end_the_wait(engine, any_ends, in_thread):
     """A thread talks through the relay while one turn waits for a wake."""
     client, a, b, server = any_ends
