@@ -26,7 +26,7 @@
 struct side {
     struct side *partner;
     int fd;
-    uint32_t watched;    /* EPOLLIN, EPOLLOUT; EPOLLHUP: not any more */
+    uint32_t watched;    /* EPOLLIN, EPOLLOUT; 0: epoll does not know it */
     bool is_connecting;
     bool has_ended;      /* end of file came */
     bool is_shut;        /* and end of file was sent */
@@ -52,18 +52,17 @@ static void watch(struct server *server, int operation, int fd, uint32_t events,
         die_errno("epoll_ctl");
 }
 
-/* What this side waits for now, both of them being connected. Where both ends of file have
- * passed epoll would report EPOLLHUP for ever: then it is not asked any more. */
+/* What this side waits for now, both of them being connected. epoll always reports EPOLLHUP,
+ * also while nothing is to be received; so it is not asked at all where nothing is wanted. */
 static void watch_side(struct server *server, struct side *side)
 {
     bool is_read = !side->has_ended && !side->partner->kept.first;
     uint32_t events = (is_read ? EPOLLIN : 0u) | (side->kept.first ? EPOLLOUT : 0u);
-    if (side->has_ended && side->is_shut)
-        events = EPOLLHUP;
     if (side->is_closed || events == side->watched)
         return;
+    int operation = !side->watched ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
     side->watched = events;
-    watch(server, events == EPOLLHUP ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, side->fd, events, side);
+    watch(server, operation, side->fd, events, side);
 }
 
 /* The pair's memory is that of its client's side, which is the first. */
@@ -117,6 +116,8 @@ static void carry_eof(struct server *server, struct side *side)
 static void readable(struct server *server, struct side *side)
 {
     struct side *partner = side->partner;
+    if (partner->kept.first)
+        return; /* those bytes go first */
     ssize_t length = recv(side->fd, server->received, RECEIVE_BYTES, 0);
     if (length < 0 && errno == EAGAIN)
         return;
@@ -195,7 +196,6 @@ static void accept_one(struct server *server)
     pair[0].fd = fd; /* TCP_NODELAY is the listening socket's */
     pair[0].partner = &pair[1];
     pair[1].partner = &pair[0];
-    watch(server, EPOLL_CTL_ADD, fd, 0, &pair[0]);
     connect_upstream(server, &pair[1]);
 }
 
