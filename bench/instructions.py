@@ -28,8 +28,7 @@ from bench.bodies import BODIES
 from bench.children import Child, python_command
 from bench.echo import server_command
 from bench.errors import BenchError, MissingError
-from bench.load import Address, LoadPlan, run_load
-from bench.scenarios.churn import ChurnPlan, run_churn
+from bench.load import Address, ChurnPlan, LoadPlan, run_churn, run_load
 
 WARMUP_S = 0.5
 COUNTED_S = 2.0

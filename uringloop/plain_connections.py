@@ -1,8 +1,7 @@
 """create_connection() to an address in digits, without options: what a proxy does all the time.
 
-asyncio's own looks up, orders and tries addresses, which here is one that needs no look-up; that
-takes half of the time. With any option, with a name, in debug mode, and where sock_connect() was
-replaced, asyncio's own runs.
+asyncio's own looks up, orders and tries addresses; here there is one, which needs no look-up. With
+any option, with a name, in debug mode, and where sock_connect() was replaced, asyncio's own runs.
 """
 
 from __future__ import annotations

@@ -14,10 +14,10 @@ import pytest
 from bench.children import Child, Cores
 from bench.echo import server_command
 from bench.errors import BenchError
-from bench.load import Address
+from bench.load import Address, ChurnPlan, run_churn
 from bench.loops import NATIVE_SERVERS
 from bench.scenarios import churn
-from bench.scenarios.churn import Churn, ChurnPlan, run_churn
+from bench.scenarios.churn import Churn
 
 ANYWHERE = Cores(None, None)
 LIMIT_S = 20.0
