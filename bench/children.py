@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -46,6 +46,10 @@ class Cores:
 
     measured: int | None
     load: int | None
+
+    def shared(self) -> Cores:
+        """Both on the measured process's core."""
+        return replace(self, load=self.measured)
 
 
 def choose_cores() -> Cores:

@@ -18,7 +18,7 @@ import json
 import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,16 +61,19 @@ class EchoScenario:
     seconds: float = 0.4
     warmup_s: float = 0.1
     verify: bool = True
+    is_on_one_core: bool = False
     operation: str = "message"
 
     @property
     def title(self) -> str:
         connections = "1 connection" if self.connections == 1 else f"{self.connections} connections"
         pipeline = f", pipeline {self.pipeline}" if self.pipeline > 1 else ""
+        place = ", one core" if self.is_on_one_core else ""
         served = FAMILY_WORDS[self.family]
         if self.family != "udp":
             served = f"{self.mode}, {served}"
-        return f"echo {served}, {tables.size(self.size_bytes)}, {connections}{pipeline}"
+        size = tables.size(self.size_bytes)
+        return f"echo {served}, {size}, {connections}{pipeline}{place}"
 
     @property
     def plan(self) -> LoadPlan:
@@ -92,6 +95,8 @@ class EchoScenario:
     def run_round(self, loop: str, cores: Cores) -> Sample:
         """A fresh server, the load on it, and the server's end."""
         _need_descriptors(self.connections + DESCRIPTORS_BESIDE)
+        if self.is_on_one_core:
+            cores = cores.shared()
         with tempfile.TemporaryDirectory(prefix="echo-") as directory:
             address = self._address_in(Path(directory))
             with Child(server_command(loop, self.mode, address), cores.measured) as server:
@@ -166,17 +171,30 @@ FULL = (
     (DATAGRAM, "udp", KIB, (1, 10)),
     (TWO_WRITES, "tcp", PIECE_BYTES, (10,)),
 )
+# With a core each, a server that is faster than its load sleeps between messages and pays for
+# it; these show the cost of the message alone.
+ON_ONE_CORE = (
+    ("protocol", "tcp", KIB, (1, 10, 100)),
+    ("protocol", "tcp", 100 * KIB, (10,)),
+    ("streams", "tcp", KIB, (10,)),
+    ("sock", "tcp", KIB, (10,)),
+    ("protocol", "tls", KIB, (10,)),
+)
 PIPELINED = EchoScenario(TWO_WRITES, "tcp", PIECE_BYTES, pipeline=10)
 
 
 def scenarios(extent: str) -> list[Scenario]:
     """The echo cells of the matrix, "quick" or "full"."""
-    cells: list[Scenario] = [
-        EchoScenario(mode, family, size_bytes, connections)
-        for mode, family, size_bytes, numbers in (QUICK if extent == "quick" else FULL)
-        for connections in numbers
-    ]
-    return cells if extent == "quick" else [*cells, PIPELINED]
+    if extent == "quick":
+        return [*cells(QUICK)]
+    shared = (replace(cell, is_on_one_core=True) for cell in cells(ON_ONE_CORE))
+    return [*cells(FULL), PIPELINED, *shared]
+
+
+def cells(lines: Iterable[tuple[str, str, int, tuple[int, ...]]]) -> Iterator[EchoScenario]:
+    for mode, family, size_bytes, numbers in lines:
+        for connections in numbers:
+            yield EchoScenario(mode, family, size_bytes, connections)
 
 
 # ---- the command -------------------------------------------------------------------

@@ -107,7 +107,7 @@ class RelayMessages(Relay):
             program = "sink"
         plan = replace(self.plan, duration_s=self.seconds)
         if self.is_on_one_core:
-            cores = Cores(cores.measured, cores.measured)
+            cores = cores.shared()
         with (
             native_server(program, arguments, cores.load) as upstream,
             proxy(loop, upstream, cores.measured) as (address, child),

@@ -196,3 +196,10 @@ def test_c_servers_are_asked_for_what_they_do() -> None:
         for mode in ("protocol", "buffered", "streams", "sock")
         for family in ("tcp", "unix")
     }
+
+
+def test_the_cells_on_one_core_have_their_load_on_the_core_of_the_server():
+    assert Cores(3, 5).shared() == Cores(3, 3)
+    cells = [each for each in echo.scenarios("full") if each.is_on_one_core]
+    assert cells
+    assert all(each.title.endswith(", one core") for each in cells)
