@@ -22,7 +22,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from uringloop.relay_result import RelayEnd, RelayResult
+from uringloop.relay_result import RelayEnd, RelayResult, new_result
 
 # The engine's clock of the last byte is the kernel's tick, at most so far behind.
 _CLOCK_MONOTONIC_COARSE = 6  # Linux's number, which the time module does not name
@@ -51,7 +51,7 @@ class Ended(asyncio.Future[RelayResult]):
     __slots__ = ("_cancel_message", "_is_cancel_asked", "_relay")
 
     def __init__(self, relay: Relay, loop: Any) -> None:
-        super().__init__(loop=loop)
+        asyncio.Future.__init__(self, loop=loop)
         self._relay: Relay | None = relay
         self._is_cancel_asked = False
         self._cancel_message: Any = None
@@ -187,13 +187,9 @@ class Relay:
         verdict = self._verdict
         if verdict is None or verdict.reason is None:
             return None
-        return RelayResult(
-            bytes_a_to_b=self._moved_bytes(0),
-            bytes_b_to_a=self._moved_bytes(1),
-            reason=verdict.reason,
-            error=verdict.error,
-            failed_side=None if verdict.failed_side is None else _NAMES[verdict.failed_side],
-        )
+        there, back = self._moved_bytes(0), self._moved_bytes(1)
+        failed = None if verdict.failed_side is None else _NAMES[verdict.failed_side]
+        return new_result(there, back, verdict.reason, verdict.error, failed)
 
 
 def reset_on_close(sock: Any) -> None:
