@@ -28,6 +28,10 @@ HOT_MODULES = [
     "uringloop/transports/datagram.py",
     "uringloop/transports/socket_info.py",
     "uringloop/servers.py",
+    "uringloop/readiness.py",
+    "uringloop/relay_base.py",
+    "uringloop/relay_engine.py",
+    "uringloop/relay.py",
     "uringloop/driver/in_flight.py",
     "uringloop/driver/rings.pyx",
 ]

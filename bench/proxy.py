@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import sys
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from bench import loops
@@ -21,6 +22,9 @@ from bench.errors import MissingError
 from bench.server import keep_serving, raise_descriptor_limit
 
 BACKLOG = 4096
+
+# Listens at a host and port, in front of an upstream's.
+StartProxy = Callable[[str, int, str, int], Awaitable[asyncio.Server]]
 
 
 class Side(asyncio.Protocol):
@@ -145,14 +149,17 @@ async def start_proxy(
     )
 
 
-async def _serve(facts: loops.LoopFacts, host: str, port: int, upstream: tuple[str, int]) -> None:
-    server = await start_proxy(host, port, *upstream)
+async def _serve(
+    start: StartProxy, facts: loops.LoopFacts, host: str, port: int, upstream: tuple[str, int]
+) -> None:
+    server = await start(host, port, *upstream)
     name = server.sockets[0].getsockname()
     say({"address": ["tcp", name[0], str(name[1])], "loop": dataclasses.asdict(facts)})
     await keep_serving(server)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], start: StartProxy = start_proxy) -> None:
+    """Serves until killed; says on stdout where, and what the loop says of itself."""
     die_with_parent()
     raise_descriptor_limit()
     name, host, port, upstream_host, upstream_port = arguments
@@ -163,7 +170,7 @@ def main(arguments: list[str]) -> None:
         return
     upstream = (upstream_host, int(upstream_port))
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(_serve(loops.facts(name, loop), host, int(port), upstream))
+    loop.run_until_complete(_serve(start, loops.facts(name, loop), host, int(port), upstream))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from peers import Recorder, recv_until_eof, wire
+import pytest
+from peers import Recorder, in_thread, recv_until_eof, wire
 
 import uringloop
 
@@ -120,6 +121,11 @@ async def filled(relay: uringloop.Relay, sender: socket.socket) -> int:
         await asyncio.sleep(0.001)
         quiet_turns = quiet_turns + 1 if before == (taken, relay.bytes_a_to_b) else 0
     return taken
+
+
+async def assert_reset(peer: socket.socket) -> None:
+    with pytest.raises(ConnectionResetError):
+        await in_thread(recv_until_eof, peer)
 
 
 def until_gone(peer: socket.socket) -> None:

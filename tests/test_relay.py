@@ -14,11 +14,11 @@ import time
 
 import pytest
 from peers import in_thread, recv_exactly, recv_until_eof, reset, turns, until_true, wire
-from relays import KINDS, drink, ends, filled, over, pour, until_gone
+from relays import KINDS, assert_reset, drink, ends, filled, pour
 
 import uringloop
 from uringloop import RelayEnd, RelayResult
-from uringloop.relay import _CLOCK_MONOTONIC_COARSE
+from uringloop.relay_base import _CLOCK_MONOTONIC_COARSE
 
 FAMILIES = ("tcp", "unix")
 
@@ -160,11 +160,6 @@ async def test_an_end_that_came_before_is_carried(loop):
 # -- failures ---------------------------------------------------------------------------
 
 
-async def assert_reset(peer: socket.socket) -> None:
-    with pytest.raises(ConnectionResetError):
-        await in_thread(recv_until_eof, peer)
-
-
 @pytest.mark.parametrize("side", ["a", "b"])
 async def test_a_reset_is_carried_as_a_reset(loop, side):
     async with ends() as each:
@@ -282,67 +277,6 @@ async def test_bytes_in_either_direction_keep_it_alive(loop):
         result = await relay
         assert result.reason is RelayEnd.IDLE_TIMEOUT
         assert (result.bytes_a_to_b, result.bytes_b_to_a) == (3, 3)
-
-
-# -- cancel -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("after_turns", range(1, 9))
-@pytest.mark.parametrize("kind", KINDS)
-async def test_cancelling_the_task_resets_both_and_gives_all_back(loop, kind, after_turns):
-    async with ends(kind) as each:
-        each.transports[1].write(b"before")
-        each.peer_a.sendall(b"x" * 100)
-        task = asyncio.create_task(over(each.relay()))
-        await turns(after_turns)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        for protocol in each.protocols:
-            assert protocol.lost.result() is None
-        for peer in (each.peer_a, each.peer_b):
-            await assert_reset(peer)
-
-
-async def test_a_cancel_while_a_destination_is_full(loop):
-    async with ends(buffer_bytes=4096) as each:
-        relay = each.relay(limit=10_000)
-        each.peer_a.setblocking(False)
-        await filled(relay, each.peer_a)
-        assert relay.buffers_held > 0
-        relay.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await relay
-        assert relay.buffers_held == 0
-        await assert_reset(each.peer_b)
-
-
-async def test_a_second_cancel_changes_nothing(loop):
-    async with ends() as each:
-        relay = each.relay()
-        relay.cancel()
-        relay.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await relay
-        relay.cancel()
-
-
-async def test_closing_a_transport_ends_it(loop):
-    async with ends() as each:
-        relay = each.relay()
-        await turns(3)
-        each.transports[0].close()
-        result = await relay
-        assert (result.reason, result.error, result.failed_side) == (RelayEnd.CLOSED, None, None)
-        await in_thread(until_gone, each.peer_b)
-
-
-async def test_a_transport_that_was_closed_before_ends_it_at_once(loop):
-    async with ends() as each:
-        each.transports[0].close()
-        result = await each.relay()
-        assert result.reason is RelayEnd.CLOSED
-        await in_thread(until_gone, each.peer_b)
 
 
 # -- limits -----------------------------------------------------------------------------

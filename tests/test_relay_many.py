@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 
@@ -13,6 +14,7 @@ from peers import Recorder, in_thread, recv_exactly, turns
 from relays import ends, engine_bytes, filled, is_ours, over, until_gone
 
 import uringloop
+from uringloop._rendering import is_compiled
 
 
 async def test_two_thousand_relays_leave_nothing(loop):
@@ -39,6 +41,25 @@ async def test_two_thousand_relays_leave_nothing(loop):
         if first == 0:
             before = len(open_descriptors())
         assert len(open_descriptors()) <= (before or 0)
+
+
+@pytest.mark.ours
+async def test_a_relay_is_few_objects(loop):
+    """Beside its transports: the relay and its two directions. Interpreted, these have dicts, and
+    what the engine tells of them is in objects as well."""
+    count = 20
+    async with contextlib.AsyncExitStack() as stack:
+        each = [await stack.enter_async_context(ends("transports", "unix")) for _ in range(count)]
+        await turns(3)
+        gc.collect()
+        before = len(gc.get_objects())
+        relays = [one.relay() for one in each]
+        await turns(3)
+        gc.collect()
+        made = len(gc.get_objects()) - before
+        assert made <= count * (3 if is_compiled() else 10) + 10
+        for relay in relays:
+            relay.cancel()
 
 
 @pytest.mark.ours

@@ -15,7 +15,8 @@ _rendering.choose_rendering()
 
 from uringloop.loop import EventLoop  # noqa: E402
 from uringloop.probe import Probe, probe  # noqa: E402
-from uringloop.relay import Relay, relay  # noqa: E402
+from uringloop.relay import relay  # noqa: E402
+from uringloop.relay_base import Relay  # noqa: E402
 from uringloop.relay_result import RelayEnd, RelayResult  # noqa: E402
 from uringloop.running import EventLoopPolicy, install, new_event_loop, run  # noqa: E402
 

@@ -25,6 +25,13 @@ from uringloop.transports import datagram
 from uringloop.transports.pipes import ReadPipeTransport, WritePipeTransport
 from uringloop.transports.stream import StreamTransport
 
+_INTERNET = (int(socket.AF_INET), int(socket.AF_INET6))
+
+# `socket.family` and `socket.type` without the enums that they make.
+_bare_socket: Any = socket.socket.__mro__[1]  # _socket.socket
+_family_of = _bare_socket.family.__get__
+_kind_of = _bare_socket.type.__get__
+
 
 # The type stubs give call_soon and its like another type for `*args`.
 class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
@@ -196,7 +203,8 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         server: Any = None,
         context: Context | None = None,
     ) -> StreamTransport:
-        self._ensure_fd_no_transport(sock)
+        if sock.fileno() in self._transports:
+            self._ensure_fd_no_transport(sock)
         _disable_nagle(sock)
         if context is None:  # asyncio hands one over since 3.15
             context = copy_context()
@@ -394,5 +402,8 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
 
 def _disable_nagle(sock: socket.socket) -> None:
     """TCP_NODELAY on TCP whatever `sock.proto` says: 0 is the common case."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+    is_pythons = isinstance(sock, socket.socket)
+    family = _family_of(sock) if is_pythons else sock.family
+    kind = _kind_of(sock) if is_pythons else sock.type
+    if family in _INTERNET and kind == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

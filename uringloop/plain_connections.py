@@ -6,13 +6,17 @@ any option, with a name, in debug mode, and where sock_connect() was replaced, a
 
 from __future__ import annotations
 
+import functools
 import socket
 from typing import Any
 
-from uringloop import readiness
 from uringloop.addresses import PORT_MAX, pack_sockaddr
+from uringloop.readiness import Connect
 
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+
+# A program connects to few addresses, again and again.
+_TARGETS_MAX = 256
 
 
 def plain_target(host: Any, port: Any) -> tuple[int, Any] | None:
@@ -22,12 +26,20 @@ def plain_target(host: Any, port: Any) -> tuple[int, Any] | None:
     """
     if type(host) is not str or type(port) is not int or not 0 <= port <= PORT_MAX:
         return None
+    return _target_in_digits(host, port)
+
+
+@functools.lru_cache(_TARGETS_MAX)
+def _target_in_digits(host: str, port: int) -> tuple[int, Any] | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.inet_pton(family, host)
     except (OSError, ValueError):
         return None
     return family, (host, port) if family == socket.AF_INET else (host, port, 0, 0)
+
+
+_packed = functools.lru_cache(_TARGETS_MAX)(pack_sockaddr)
 
 
 async def connect_plainly(
@@ -37,20 +49,23 @@ async def connect_plainly(
 
     raises   OSError, as sock_connect() does; what protocol_factory raises
     """
-    sockaddr: Any = pack_sockaddr(family, address)
+    sockaddr: Any = _packed(family, address)
+    connecting = Connect(loop, address, sockaddr, family)
     sock = socket.socket(family, _STREAM, socket.IPPROTO_TCP)
     try:
-        await readiness.connect(loop, sock, address, sockaddr)
+        connecting.start(sock)
+        await connecting.future
+        info = connecting.info
         protocol = protocol_factory()
     except BaseException:
+        connecting.cancel()  # if it has not been answered
         sock.close()
         raise
-    return await _transport_of(loop, sock, protocol)
-
-
-async def _transport_of(loop: Any, sock: socket.socket, protocol: Any) -> tuple[Any, Any]:
+    finally:
+        # Needed to break the cycle of future, exception and frame.
+        del connecting
     waiter = loop.create_future()
-    transport = loop._make_socket_transport(sock, protocol, waiter)
+    transport = loop._make_socket_transport(sock, protocol, waiter, extra=info)
     try:
         await waiter
     except BaseException:

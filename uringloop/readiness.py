@@ -4,6 +4,8 @@ Connecting is the engine's CONNECT. The rest is for what no command of the engin
 that are not Python's own, arguments whose answer only the socket's own method knows, kinds of
 addresses that only Python can pack. The method is called in the coroutine that goes on, so
 a call that is cancelled has taken nothing.
+
+Compiled by Cython together with readiness.pxd.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ from typing import Any
 from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.errors import connect_error, exception_of
+from uringloop.transports.socket_info import told_info
 
 READABLE = select.POLLIN
 WRITABLE = select.POLLOUT
+
+_CANCEL = binding.UL_OP_CANCEL
+_CONNECT = binding.UL_OP_CONNECT
+_POLL = binding.UL_OP_POLL
+_NAMES = binding.UL_NAMES
 
 
 class Wait(Operation):
     """A command that takes nothing from the kernel, and the Future that waits for it."""
 
-    def __init__(self, core: Any) -> None:
+    def _wait_on(self, core: Any) -> None:
+        """What __init__() begins with."""
         self._core = core
         self._token = 0
         self.future: asyncio.Future[None] = core.create_future()
@@ -36,7 +45,7 @@ class Wait(Operation):
     def cancel(self) -> None:
         """Stops waiting. The socket is the caller's, whatever the kernel still answers."""
         if self._token:
-            self._core._rings.stage(binding.UL_OP_CANCEL, -1, 0, 0, 0, self._token, 0)
+            self._core._rings.stage(_CANCEL, -1, 0, 0, 0, self._token, 0)
 
     def error(self, result: int) -> BaseException:
         """The exception for the kernel's -errno."""
@@ -56,21 +65,36 @@ class Wait(Operation):
 
 
 class Connect(Wait):
-    """One CONNECT command."""
+    """One CONNECT command.
 
-    def __init__(self, core: Any, address: Any, sockaddr: bytes) -> None:
-        super().__init__(core)
+    address       as Python has it, for the error's message
+    sockaddr      the same, packed
+    info_family   of the socket, where `info` is to be its SocketInfo; 0: it is not wanted
+    """
+
+    def __init__(self, core: Any, address: Any, sockaddr: bytes, info_family: int = 0) -> None:
+        self._wait_on(core)
         self._address = address
         self._sockaddr = sockaddr
+        self._info_family = info_family
+        self._sock: Any = None
+        self.info: Any = None
 
     def start(self, sock: socket.socket) -> None:
-        self._token = self._core._in_flight.add(self)
-        where = self._core._rings.address_of(self._sockaddr)
-        self._core._rings.stage(
-            binding.UL_OP_CONNECT, sock.fileno(), self._token, where, len(self._sockaddr), 0, 0
-        )
+        core = self._core
+        fd = sock.fileno()
+        self._token = core._in_flight.add(self)
+        where = core._rings.address_of(self._sockaddr)
+        flags = _NAMES if self._info_family else 0
+        core._rings.stage(_CONNECT, fd, self._token, where, len(self._sockaddr), 0, flags)
+        self._sock = sock
         # Connecting begins now, as with asyncio: the caller may block before the turn ends.
-        self._core._turn_now()
+        core._turn_now()
+
+    def completed(self, rings: Any, opcode: int, result: int, more: bool) -> None:
+        if result == 0 and self._info_family:
+            self.info = told_info(self._sock, rings, self._info_family)
+        Wait.completed(self, rings, opcode, result, more)
 
     def error(self, result: int) -> BaseException:
         return connect_error(result, self._address)
@@ -80,12 +104,13 @@ class Readiness(Wait):
     """One POLL command."""
 
     def __init__(self, core: Any, mask: int) -> None:
-        super().__init__(core)
+        self._wait_on(core)
         self._mask = mask
 
     def start(self, sock: socket.socket) -> None:
+        fd = sock.fileno()
         self._token = self._core._in_flight.add(self)
-        self._core._rings.stage(binding.UL_OP_POLL, sock.fileno(), self._token, 0, 0, self._mask, 0)
+        self._core._rings.stage(_POLL, fd, self._token, 0, 0, self._mask, 0)
 
     def error(self, result: int) -> BaseException:
         return exception_of("poll", result)

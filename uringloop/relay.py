@@ -4,29 +4,24 @@
 
 Two of this loop's plain stream transports are relayed in the engine (relay_engine), all else by
 asyncio's streams (relay_streams). Which one it is cannot be told from the results.
+
+Compiled by Cython together with relay.pxd.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from asyncio.sslproto import SSLProtocol
-from collections.abc import Generator
 from typing import Any
 
-from uringloop.relay_engine import EnginePath
-from uringloop.relay_path import Path, Verdict
-from uringloop.relay_result import RelayEnd, RelayResult
-from uringloop.relay_streams import Streams, StreamsPath, streams_of
+from uringloop.relay_base import Relay
+from uringloop.relay_engine import EngineRelay
+from uringloop.relay_streams import Streams, StreamsRelay, streams_of
 from uringloop.transports.stream import StreamTransport
 
 # What the engine may hold for a direction whose destination is slow; also what it moves at
 # a time, so less costs system calls.
 LIMIT_BYTES = 128 * 1024
-
-# The engine's clock of the last byte is the kernel's tick, at most so far behind.
-_CLOCK_MONOTONIC_COARSE = 6  # Linux's number, which the time module does not name
-_TICK_S = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
 
 _SIDE = "a stream transport or a pair (StreamReader, StreamWriter)"
 
@@ -48,18 +43,9 @@ def relay(a: Any, b: Any, *, idle_timeout: float | None = None, limit: int | Non
         raise ValueError(f"limit must be a number of bytes above 0, not {limit!r}")
     if idle_timeout is not None and not idle_timeout > 0:
         raise ValueError(f"idle_timeout must be seconds above 0, or None, not {idle_timeout!r}")
-    sides = _Side("a", a, loop), _Side("b", b, loop)
-    if sides[0].transport is sides[1].transport:
-        raise ValueError("a and b are the same transport")
-    path: Path
-    if all(side.is_engine_able() for side in sides):
-        transports = sides[0].transport, sides[1].transport
-        received = sides[0].take_buffered(), sides[1].take_buffered()
-        path = EnginePath(loop, transports, received, limit_bytes)
-    else:
-        streams = [side.streams(loop, limit_bytes) for side in sides]
-        path = StreamsPath(loop, (streams[0], streams[1]), limit_bytes)
-    return Relay(path, idle_timeout)
+    relaying = _between(_Side("a", a, loop), _Side("b", b, loop), loop, idle_timeout, limit_bytes)
+    relaying._start()
+    return relaying
 
 
 class _Side:
@@ -104,97 +90,20 @@ class _Side:
         return Streams(self._reader, self._writer)
 
 
-def _refusal(transport: Any, loop: Any) -> str | None:
+def _between(a: _Side, b: _Side, loop: Any, idle_timeout: float | None, limit: int) -> Relay:
+    """The relay of the right kind, not yet started."""
+    if a.transport is b.transport:
+        raise ValueError("a and b are the same transport")
+    if a.is_engine_able() and b.is_engine_able():
+        received = a.take_buffered(), b.take_buffered()
+        return EngineRelay(loop, idle_timeout, (a.transport, b.transport), received, limit)
+    return StreamsRelay(loop, idle_timeout, (a.streams(loop, limit), b.streams(loop, limit)), limit)
+
+
+def _refusal(transport: StreamTransport, loop: Any) -> str | None:
     """Why a transport of ours cannot be relayed, as the rest of a sentence; or None."""
-    if transport._loop is not loop:
+    if transport._core is not loop:
         return "belongs to another event loop: relay it there"
     if isinstance(transport.get_protocol(), SSLProtocol):
         return "is used by TLS: relay the transport that start_tls() returned"
-    refusal: str | None = transport.relay_refusal()
-    return refusal
-
-
-class Relay:
-    """A relay that runs. Awaiting it gives its RelayResult.
-
-    Cancelling the task that awaits it cancels the relay, and so does cancel(): both sides are
-    aborted, and when all is given back the one who awaits gets CancelledError.
-    """
-
-    def __init__(self, path: Path, idle_timeout_s: float | None) -> None:
-        self._path = path
-        self._idle_timeout_s = idle_timeout_s
-        self._timer: Any = None
-        path.begin()
-        if idle_timeout_s is not None and not path.ended.done():
-            self._timer = path.loop.call_later(idle_timeout_s + _TICK_S, self._look_whether_idle)
-            path.ended.add_done_callback(self._stop_timer)
-
-    def __repr__(self) -> str:
-        doing = "done" if self.done() else "running"
-        return (
-            f"<Relay {doing} a->b {self.bytes_a_to_b} bytes b->a {self.bytes_b_to_a} bytes"
-            f" by={type(self._path).__name__}>"
-        )
-
-    @property
-    def bytes_a_to_b(self) -> int:
-        """Bytes given to b so far."""
-        return self._path.moved_bytes(0)
-
-    @property
-    def bytes_b_to_a(self) -> int:
-        """Bytes given to a so far."""
-        return self._path.moved_bytes(1)
-
-    @property
-    def buffers_held(self) -> int:
-        """Pieces of memory that hold what a slow side has not taken yet."""
-        return self._path.buffers_held()
-
-    @property
-    def idle_s(self) -> float:
-        """Seconds since the last byte, to about a tick of the kernel's clock."""
-        return max(0.0, time.monotonic() - self._path.progressed_s())
-
-    def done(self) -> bool:
-        """Whether it has ended, and both sides are closed."""
-        return bool(self._path.ended.done())
-
-    def cancel(self) -> None:
-        """Ends it at once; both peers see a reset."""
-        self._path.end(Verdict(None))
-
-    def __await__(self) -> Generator[Any, None, RelayResult]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> RelayResult:
-        ended = self._path.ended
-        try:
-            result: RelayResult = await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            self.cancel()
-            while not ended.done():
-                await _settled(ended)
-            raise
-        return result
-
-    def _look_whether_idle(self) -> None:
-        """The one timer: it asks when the last byte was, and waits for the rest of the time."""
-        assert self._idle_timeout_s is not None
-        left_s = self._idle_timeout_s + _TICK_S - self.idle_s
-        if left_s > 0:
-            self._timer = self._path.loop.call_later(left_s, self._look_whether_idle)
-        else:
-            self._path.end(Verdict(RelayEnd.IDLE_TIMEOUT))
-
-    def _stop_timer(self, _: Any) -> None:
-        self._timer.cancel()
-
-
-async def _settled(future: Any) -> None:
-    """Until the future is done; a further cancel of the waiting task changes nothing."""
-    try:
-        await asyncio.shield(future)
-    except asyncio.CancelledError:
-        return
+    return transport.relay_refusal()

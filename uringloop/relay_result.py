@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 class RelayEnd(str, enum.Enum):
@@ -39,3 +39,18 @@ class RelayResult:
     reason: RelayEnd
     error: OSError | None
     failed_side: Literal["a", "b"] | None
+
+
+_SETTERS = [getattr(RelayResult, field.name).__set__ for field in fields(RelayResult)]
+
+
+def new_result(*values: Any) -> RelayResult:
+    """A RelayResult of these values, in their order, made the quick way.
+
+    A frozen dataclass looks up object.__setattr__ for each: a twelfth of all instructions of a
+    short relay.
+    """
+    result = RelayResult.__new__(RelayResult)
+    for set_field, value in zip(_SETTERS, values, strict=True):
+        set_field(result, value)
+    return result

@@ -15,7 +15,7 @@ import asyncio
 import time
 from typing import Any
 
-from uringloop.relay_path import Path, Verdict, reset_on_close
+from uringloop.relay_base import Relay, Verdict, reset_on_close
 from uringloop.relay_result import RelayEnd
 
 
@@ -87,48 +87,55 @@ def streams_of(transport: Any, loop: Any, limit: int) -> Streams:
     return Streams(reader, writer)
 
 
-class StreamsPath(Path):
+class StreamsRelay(Relay):
     """A relay between two sides of `loop` by their streams.
 
     limit   bytes that are read at a time, and that a transport may queue before it is waited for
     """
 
-    def __init__(self, loop: Any, sides: tuple[Streams, Streams], limit: int) -> None:
-        super().__init__(loop)
+    def __init__(
+        self,
+        loop: Any,
+        idle_timeout_s: float | None,
+        sides: tuple[Streams, Streams],
+        limit: int,
+    ) -> None:
+        super().__init__(loop, idle_timeout_s)
         self._sides = sides
         self._limit = limit
         self._written = [0, 0]  # from each side, to the other
         self._has_ended = [False, False]
-        self._progressed_s = self._begun_s
+        self._moved_s = self._begun_s
         self._unsent_seen = 0
         self._pumps: list[asyncio.Task[None]] = []
         self._losses: list[asyncio.Task[None]] = []
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         for index, side in enumerate(self._sides):
             if not side.writer.is_closing():
                 side.writer.transport.set_write_buffer_limits(high=self._limit)
             side.resume_reading()
-            pump = self.loop.create_task(self._pump(index))
-            loss = self.loop.create_task(side.writer.wait_closed())
+            pump = self._loop.create_task(self._pump(index))
+            loss = self._loop.create_task(side.writer.wait_closed())
             pump.add_done_callback(lambda task, index=index: self._pumped(index, task))
             loss.add_done_callback(lambda task, index=index: self._lost(index, task))
             self._pumps.append(pump)
             self._losses.append(loss)
 
-    def moved_bytes(self, side: int) -> int:
+    def _moved_bytes(self, side: int) -> int:
         other = self._sides[1 - side]
         return self._written[side] - (0 if other.is_lost else other.unsent_bytes())
 
+    @property
     def buffers_held(self) -> int:
         return sum(not side.is_lost and side.unsent_bytes() > 0 for side in self._sides)
 
-    def progressed_s(self) -> float:
+    def _progressed_s(self) -> float:
         unsent = sum(0 if side.is_lost else side.unsent_bytes() for side in self._sides)
         if unsent != self._unsent_seen:
             self._unsent_seen = unsent
-            self._progressed_s = time.monotonic()
-        return self._progressed_s
+            self._moved_s = time.monotonic()
+        return self._moved_s
 
     # -- moving -------------------------------------------------------------------------
 
@@ -136,7 +143,7 @@ class StreamsPath(Path):
         """Moves bytes from this side to the other, and then the end."""
         reader, other = self._sides[index].reader, self._sides[1 - index]
         while data := await _read(reader, self._limit, index):
-            self._progressed_s = time.monotonic()
+            self._moved_s = time.monotonic()
             other.writer.write(data)
             self._written[index] += len(data)
             await _drain(other.writer, 1 - index)
@@ -148,13 +155,13 @@ class StreamsPath(Path):
 
     def _pumped(self, index: int, pump: asyncio.Task[None]) -> None:
         error = None if pump.cancelled() else pump.exception()
-        if self.verdict is not None:
+        if self._verdict is not None:
             return
         if isinstance(error, _SideError):
-            self.end(Verdict(RelayEnd.RESET, error.cause, error.side))
+            self._end(Verdict(RelayEnd.RESET, error.cause, error.side))
         elif error is not None:
-            self.end(Verdict(RelayEnd.CLOSED))
-            self.loop.call_exception_handler({"message": "a relay failed", "exception": error})
+            self._end(Verdict(RelayEnd.CLOSED))
+            self._loop.call_exception_handler({"message": "a relay failed", "exception": error})
         else:
             self._look_whether_over(index)
 
@@ -162,37 +169,37 @@ class StreamsPath(Path):
         """connection_lost() was called on this side's writer."""
         self._sides[index].is_lost = True
         error = None if loss.cancelled() else loss.exception()
-        if self.verdict is not None:
+        if self._verdict is not None:
             self._answer_when_lost()
         elif isinstance(error, OSError):
-            self.end(Verdict(RelayEnd.RESET, error, index))
+            self._end(Verdict(RelayEnd.RESET, error, index))
         else:
             self._look_whether_over(index)
 
     def _look_whether_over(self, index: int) -> None:
         """Something of this side is over: is that the end of the relay?"""
         if all(self._has_ended):
-            self.end(Verdict(RelayEnd.EOF))
+            self._end(Verdict(RelayEnd.EOF))
             return
         for side, streams in enumerate(self._sides):
-            if not streams.is_lost or self._has_ended[1 - side] or self.verdict is not None:
+            if not streams.is_lost or self._has_ended[1 - side] or self._verdict is not None:
                 continue  # alive, or closed as it had to be
             if streams.is_pipe:
-                self.end(Verdict(RelayEnd.RESET, BrokenPipeError("nobody reads the pipe"), side))
+                self._end(Verdict(RelayEnd.RESET, BrokenPipeError("nobody reads the pipe"), side))
             elif not streams.is_tls:
-                self.end(Verdict(RelayEnd.CLOSED))
+                self._end(Verdict(RelayEnd.CLOSED))
             elif self._has_ended[side]:
-                self.end(Verdict(RelayEnd.EOF))  # TLS is over in both directions at once
+                self._end(Verdict(RelayEnd.EOF))  # TLS is over in both directions at once
 
     # -- the end ------------------------------------------------------------------------
 
-    def end(self, verdict: Verdict) -> None:
-        was_closing = self.verdict is not None and self.verdict.reason is RelayEnd.EOF
-        if self.verdict is not None and not was_closing:
+    def _end(self, verdict: Verdict) -> None:
+        was_closing = self._verdict is not None and self._verdict.reason is RelayEnd.EOF
+        if self._verdict is not None and not was_closing:
             return
-        if self.ended.done():
+        if self._is_over:
             return
-        self.verdict = verdict
+        self._verdict = verdict
         for pump in self._pumps:
             pump.cancel()
         for side in self._sides:

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from uringloop.core cimport LoopCore
 from uringloop.driver.in_flight cimport Operation
 from uringloop.driver.rings cimport Rings
-from uringloop.transports.socket_info cimport SocketInfo, accepted_info, socket_info
+from uringloop.transports.socket_info cimport SocketInfo, socket_info, told_info
 
 cdef int64_t _CANCELED
 

@@ -18,7 +18,7 @@ from typing import Any
 from uringloop.driver import binding
 from uringloop.driver.in_flight import Operation
 from uringloop.errors import ACCEPT_EXHAUSTED, CANCELED, exception_of
-from uringloop.transports.socket_info import SocketInfo, accepted_info, socket_info
+from uringloop.transports.socket_info import SocketInfo, socket_info, told_info
 from uringloop.transports.stream import StreamTransport
 
 _CANCELED = CANCELED
@@ -176,7 +176,7 @@ class Acceptor(Operation):
         if rings is None:
             info = socket_info(conn, None)
         else:
-            info = accepted_info(conn, rings, self._kind[0])
+            info = told_info(conn, rings, self._kind[0])
         if self._loop._debug:
             peer = info.get("peername")
             logger.debug("%r got a new connection from %r: %r", self._server, peer, conn)

@@ -215,10 +215,15 @@ class Engine:
             flags=lib.UL_VECTORED | flags,
         )
 
-    def connect(self, fd: int, address: bytes | bytearray) -> Operation:
+    def connect(self, fd: int, address: bytes | bytearray, flags: int = 0) -> Operation:
         view = ffi.from_buffer(address)
         return self.stage(
-            lib.UL_OP_CONNECT, fd, memory=(view,), address=address_of(view), length=len(address)
+            lib.UL_OP_CONNECT,
+            fd,
+            memory=(view,),
+            address=address_of(view),
+            length=len(address),
+            flags=flags,
         )
 
     def poll(self, fd: int, mask: int, flags: int = 0) -> Operation:
@@ -347,7 +352,7 @@ def address_of(view: Any) -> int:
 
 def received(raw: Any) -> tuple[bytes, Header | None]:
     """The bytes that an event names, and what is told about them."""
-    if raw.opcode == lib.UL_OP_ACCEPT and raw.address:
+    if raw.opcode in (lib.UL_OP_ACCEPT, lib.UL_OP_CONNECT) and raw.address:
         names = ffi.cast("struct ul_names *", raw.address)
         return bytes(ffi.buffer(names)), None
     is_message = raw.opcode == lib.UL_OP_RECVMSG and raw.result >= 0
@@ -376,7 +381,7 @@ def name_of(name: Any) -> bytes:
 
 
 def names_of(event: Event) -> tuple[bytes, bytes]:
-    """The own and the peer's sockaddr of the connection that an ACCEPT event brought."""
+    """The own and the peer's sockaddr of the connection that an ACCEPT or CONNECT brought."""
     names = ffi.from_buffer("struct ul_names *", event.data)
     return name_of(names.own), name_of(names.peer)
 

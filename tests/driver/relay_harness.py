@@ -7,6 +7,7 @@ import hashlib
 import random
 import socket
 import struct
+import threading
 
 from .engine_harness import LIMIT_S
 
@@ -83,6 +84,32 @@ def fill(engine, relaying, client):
         quiet_turns = quiet_turns + 1 if before == after else 0
     client.settimeout(LIMIT_S)
     return taken
+
+
+@contextlib.contextmanager
+def flooded(client, server, in_thread):
+    """With threads that send into one end without pause, and take all at the other."""
+    is_over = threading.Event()
+
+    def flood():
+        with contextlib.suppress(OSError):
+            while not is_over.is_set():
+                client.sendall(bytes(65_536))
+
+    def drain():
+        with contextlib.suppress(OSError):
+            while server.recv(MIB):
+                pass
+
+    threads = [in_thread(flood), in_thread(drain)]
+    try:
+        yield
+    finally:
+        is_over.set()
+        client.shutdown(socket.SHUT_RDWR)
+        server.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.result(LIMIT_S)
 
 
 def reset(sock: socket.socket) -> None:

@@ -7,9 +7,10 @@ import os
 import socket
 
 import pytest
+from uringloop.driver._engine import lib
 
 from .conftest import operation_kinds
-from .engine_harness import sockaddr
+from .engine_harness import names_of, sockaddr
 
 pytestmark = operation_kinds(reason="no feature changes how a connect goes on")
 
@@ -56,6 +57,18 @@ def test_connect_to_an_ipv6_listener(engine, new_listener, new_socket):
     assert ours.getpeername() == listener.getsockname()
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_two_names_are_told_where_they_are_wanted(engine, new_listener, new_socket, family):
+    address = new_listener(family=family).getsockname()
+    asking, other = new_socket(family), new_socket(family)
+    connecting = engine.connect(asking.fileno(), sockaddr(address), lib.UL_NAMES)
+    unasked = engine.connect(other.fileno(), sockaddr(address))
+    engine.finish(connecting)
+    engine.finish(unasked)
+    assert names_of(connecting.events[0]) == (sockaddr(asking.getsockname()), sockaddr(address))
+    assert unasked.events[0].address == 0
+
+
 def test_connect_to_a_unix_listener(engine, new_socket, resources, tmp_path):
     path = str(tmp_path / "listener")
     listener = resources.enter_context(socket.socket(socket.AF_UNIX))
@@ -72,9 +85,10 @@ def test_connect_where_nobody_listens_is_refused(engine, new_listener, new_socke
     listener = new_listener()
     address = listener.getsockname()
     listener.close()
-    connecting = engine.connect(new_socket().fileno(), sockaddr(address))
+    connecting = engine.connect(new_socket().fileno(), sockaddr(address), lib.UL_NAMES)
     engine.finish(connecting)
     assert connecting.result == -errno.ECONNREFUSED
+    assert connecting.events[0].address == 0
 
 
 def test_connect_to_a_path_that_is_not_there_ends_with_enoent(engine, new_socket, tmp_path):

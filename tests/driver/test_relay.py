@@ -8,14 +8,23 @@ import hashlib
 import os
 import random
 import socket
-import threading
 
 import pytest
 from uringloop.driver._engine import lib
 
 from .conftest import operation_kinds
 from .engine_harness import LIMIT_S, read_digest, read_rest
-from .relay_harness import MIB, exchange, fill, narrow, pour, read_in_pieces, talk, talk_random
+from .relay_harness import (
+    MIB,
+    exchange,
+    fill,
+    flooded,
+    narrow,
+    pour,
+    read_in_pieces,
+    talk,
+    talk_random,
+)
 
 pytestmark = operation_kinds("quiet_sends", reason="how small pieces go")
 
@@ -181,65 +190,31 @@ def test_what_moves_is_no_event_and_does_not_end_the_wait(engine, any_ends, in_t
 
 def test_a_turn_that_only_looks_is_not_kept_by_a_busy_relay(engine, ends, in_thread):
     client, a, b, server = ends
-    is_over = threading.Event()
-
-    def flood():
-        with contextlib.suppress(OSError):
-            while not is_over.is_set():
-                client.sendall(bytes(65_536))
-
-    def drain():
-        with contextlib.suppress(OSError):
-            while server.recv(MIB):
-                pass
-
     engine.relay(a.fileno(), b.fileno())
-    threads = [in_thread(flood), in_thread(drain)]
-    for _ in range(50):
-        assert engine.turn(0) == []
-    for _ in range(20):
-        assert engine.turn(0.001) == []
-    engine.wake_from_any_thread()
-    assert engine.turn(None) == []
-    is_over.set()
-    client.shutdown(socket.SHUT_RDWR)
-    server.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.result(LIMIT_S)
+    with flooded(client, server, in_thread):
+        for _ in range(50):
+            assert engine.turn(0) == []
+        for _ in range(20):
+            assert engine.turn(0.001) == []
+        engine.wake_from_any_thread()
+        assert engine.turn(None) == []
 
 
 def test_others_have_their_events_beside_a_busy_relay(sized_engine, ends, new_pair, in_thread):
     engine = sized_engine
     client, a, b, server = ends
-    is_over = threading.Event()
-
-    def flood():
-        with contextlib.suppress(OSError):
-            while not is_over.is_set():
-                client.sendall(bytes(65_536))
-
-    def drain():
-        with contextlib.suppress(OSError):
-            while server.recv(MIB):
-                pass
-
     engine.relay(a.fileno(), b.fileno())
-    threads = [in_thread(flood), in_thread(drain)]
     ours, peer = new_pair()
     receiving = engine.receive(ours.fileno())
-    for count in range(30):
-        before = len(receiving.events)
-        peer.sendall(b"ping")
-        turns = 0
-        while len(receiving.events) == before:
-            engine.turn(LIMIT_S)
-            turns += 1
-            assert turns < 50, count
-    is_over.set()
-    client.shutdown(socket.SHUT_RDWR)
-    server.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.result(LIMIT_S)
+    with flooded(client, server, in_thread):
+        for count in range(30):
+            before = len(receiving.events)
+            peer.sendall(b"ping")
+            turns = 0
+            while len(receiving.events) == before:
+                engine.turn(LIMIT_S)
+                turns += 1
+                assert turns < 50, count
 
 
 def test_slow_destinations_do_not_use_up_the_buffers_of_the_others(engine, new_pair):

@@ -38,6 +38,13 @@ cdef extern from "engine.h":
         ul_name own
         ul_name peer
 
+    ctypedef struct ul_relay_state "struct ul_relay_state":
+        uint64_t bytes
+        uint64_t bytes_held
+        int64_t progress_ns
+        uint32_t buffers_held
+        uint32_t failed
+
     ctypedef struct ul_shared "struct ul_shared":
         ul_command *commands
         ul_event *events
@@ -81,3 +88,14 @@ cdef class Rings:
     cpdef uint64_t copy_into(self, object target, uint64_t offset) except? 0
     cpdef bytes copy_rest(self, uint64_t offset)
     cpdef uint64_t address_of(self, bytes data)
+
+
+@cython.final
+cdef class RelayState:
+    cdef ul_relay_state _state
+
+    cpdef uint64_t address(self)
+    cpdef uint64_t moved_bytes(self)
+    cpdef uint32_t buffers_held(self)
+    cpdef int64_t progress_ns(self)
+    cpdef uint32_t failed(self)

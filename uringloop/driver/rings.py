@@ -2,7 +2,7 @@
 
 Python stages commands by writing structs into memory that the engine owns, and reads the
 events of a turn out of another array; nothing here decides anything. rings.pyx is the
-same class through C pointers, with the same tests; the loop cannot tell them apart.
+same through C pointers, with the same tests; the loop cannot tell them apart.
 
 The current event's fields (`token`, `opcode`, `result`, `more`, `address`) are attributes:
 take() moves to the next event. What `address` names is good until the next turn().
@@ -154,3 +154,33 @@ class Rings:
     def address_of(self, data: bytes) -> int:
         """Where the bytes of `data` are; good for as long as the object lives."""
         return int(ffi.cast("uintptr_t", ffi.from_buffer(data)))
+
+
+class RelayState:
+    """What the engine tells of one RELAY, while it runs and after: a struct ul_relay_state.
+
+    It must be kept until the command's final event.
+    """
+
+    def __init__(self) -> None:
+        self._state: Any = ffi.new("struct ul_relay_state *")
+
+    def address(self) -> int:
+        """Where it is, for the command."""
+        return int(ffi.cast("uintptr_t", self._state))
+
+    def moved_bytes(self) -> int:
+        """Bytes given to the destination's socket."""
+        return int(self._state.bytes)
+
+    def buffers_held(self) -> int:
+        """The pieces of memory with what is received and not given yet."""
+        return int(self._state.buffers_held)
+
+    def progress_ns(self) -> int:
+        """When bytes moved last, in nanoseconds of CLOCK_MONOTONIC_COARSE; 0: not yet."""
+        return int(self._state.progress_ns)
+
+    def failed(self) -> int:
+        """After an error the side that failed, UL_RELAY_*; 0: neither."""
+        return int(self._state.failed)

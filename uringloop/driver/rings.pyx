@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The command and event rings through C pointers: the compiled rendering of rings.py.
 
-Same class, same methods, same tests; rings.py says what they mean.
+Same classes, same methods, same tests; rings.py says what they mean.
 """
 
 from cpython.buffer cimport (
@@ -112,3 +112,21 @@ cdef class Rings:
 
     cpdef uint64_t address_of(self, bytes data):
         return <uint64_t><uintptr_t>PyBytes_AS_STRING(data)
+
+
+cdef class RelayState:
+
+    cpdef uint64_t address(self):
+        return <uint64_t><uintptr_t>&self._state
+
+    cpdef uint64_t moved_bytes(self):
+        return self._state.bytes
+
+    cpdef uint32_t buffers_held(self):
+        return self._state.buffers_held
+
+    cpdef int64_t progress_ns(self):
+        return self._state.progress_ns
+
+    cpdef uint32_t failed(self):
+        return self._state.failed

@@ -20,7 +20,8 @@ from uringloop.proxy.log import LOGGER, error_text, event
 from uringloop.proxy.proxy_protocol import Header, HeaderError, HeaderReader, Name, compose
 from uringloop.proxy.tls import go_over_to_tls
 from uringloop.proxy.upstreams import Upstream, Upstreams
-from uringloop.relay import Relay, relay
+from uringloop.relay import relay
+from uringloop.relay_base import Relay
 
 # Being out of these is our own trouble: no upstream is to blame.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -16,5 +16,5 @@ cdef class SocketInfo:
 
 
 cpdef SocketInfo socket_info(object sock, object extra)
-cpdef SocketInfo accepted_info(object sock, Rings rings, int family)
+cpdef SocketInfo told_info(object sock, Rings rings, int family)
 cpdef object name_of(object method)

@@ -72,8 +72,9 @@ def socket_info(sock: socket.socket, extra: dict[str, Any] | None) -> SocketInfo
     return SocketInfo(sock, sockname, peername, extra, False)
 
 
-def accepted_info(sock: socket.socket, rings: Any, family: int) -> SocketInfo:
-    """As socket_info(), of the connection that the current ACCEPT event of `rings` brings."""
+def told_info(sock: socket.socket, rings: Any, family: int) -> SocketInfo:
+    """As socket_info(), of the connection that the current event of `rings` brings: of ACCEPT,
+    or of CONNECT with UL_NAMES."""
     if not rings.address or family not in _PACKED_FAMILIES:
         return socket_info(sock, None)
     return SocketInfo(sock, rings.copy_own_name(), rings.copy_peer_name(), None, True)

@@ -41,3 +41,13 @@ cdef class StreamTransport(ReceivingStream):
     cdef object _queue_emptied(self)
     cdef object _pause_unless_sent(self)
     cdef object _pause_protocol_if_full(self)
+
+    cpdef relay_refusal(self)
+    cpdef begin_relay(self, object relay)
+    cpdef end_relay(self)
+    cpdef bint is_receive_in_flight(self)
+    cpdef list take_received(self)
+    cpdef lend_sending(self)
+    cpdef lend_receive(self, uint64_t token)
+    cpdef lend_send(self, uint64_t token)
+    cpdef drop(self)

@@ -72,7 +72,7 @@ class StreamTransport(ReceivingStream):
     def write(self, data: Any) -> None:
         if type(data) is not bytes:
             data = exact_bytes(data)
-        if (self._state != _OPEN or self._drained_waiter is not None) and not self._may_write():
+        if (self._state != _OPEN or self._is_sending_lent) and not self._may_write():
             return
         size = len(data)
         if size == 0:
@@ -86,7 +86,7 @@ class StreamTransport(ReceivingStream):
 
     def writelines(self, list_of_data: Any) -> None:
         pieces = [exact_bytes(data) for data in list_of_data]
-        if (self._state != _OPEN or self._drained_waiter is not None) and not self._may_write():
+        if (self._state != _OPEN or self._is_sending_lent) and not self._may_write():
             return
         for piece in pieces:
             if piece:
@@ -100,9 +100,9 @@ class StreamTransport(ReceivingStream):
         """Looks closer when writing is not simply open: raises, warns, or lets it be."""
         if self._eof_asked:
             raise RuntimeError("Cannot call write() after write_eof()")
-        if self._relay is not None and self._drained_waiter is not None:
+        if self._is_sending_lent and self._relay is not None:
             raise RuntimeError("unable to write; the transport is relayed")
-        if self._drained_waiter is not None:
+        if self._is_sending_lent:
             raise RuntimeError("unable to write; sendfile is in progress")
         if self._state == _DRAINING:
             return True
@@ -238,8 +238,9 @@ class StreamTransport(ReceivingStream):
 
     def _make_empty_waiter(self) -> Any:
         """A Future for the moment when all is with the kernel; no write until it is reset."""
-        if self._drained_waiter is not None:
+        if self._is_sending_lent:
             raise RuntimeError("Empty waiter is already set")
+        self._is_sending_lent = True
         waiter = self._core.create_future()
         self._drained_waiter = waiter
         if self.get_write_buffer_size() == 0:
@@ -247,6 +248,7 @@ class StreamTransport(ReceivingStream):
         return waiter
 
     def _reset_empty_waiter(self) -> None:
+        self._is_sending_lent = False
         self._drained_waiter = None
 
     # -- files ----------------------------------------------------------------------
@@ -281,7 +283,7 @@ class StreamTransport(ReceivingStream):
             return "is relayed already"
         if self._eof_asked:
             return "has its sending side shut: relay it before write_eof()"
-        if self._drained_waiter is not None:
+        if self._is_sending_lent:
             return "sends a file: wait for sendfile() first"
         return None
 
@@ -295,6 +297,7 @@ class StreamTransport(ReceivingStream):
     def end_relay(self) -> None:
         """The relay wants to be told nothing more."""
         self._relay = None
+        self._is_sending_lent = False
 
     def is_receive_in_flight(self) -> bool:
         return self._recv_token != 0
@@ -304,6 +307,16 @@ class StreamTransport(ReceivingStream):
         received = self._backlog or []
         self._backlog = None
         return received
+
+    def lend_sending(self) -> Any:
+        """Takes no write from now on.
+
+        returns   a Future for the moment when all is with the kernel; None: it is
+        """
+        if self.get_write_buffer_size():
+            return self._make_empty_waiter()
+        self._is_sending_lent = True
+        return None
 
     def lend_receive(self, token: int) -> None:
         """The relay's operation is this stream's receive, and is cancelled as such when the

@@ -36,6 +36,7 @@ cdef class StreamBase(TransportBase):
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter
+    cdef bint _is_sending_lent
     cdef object _told_to_pause
     cdef bint _buffered
 

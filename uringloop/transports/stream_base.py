@@ -99,6 +99,7 @@ class StreamBase(TransportBase):
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
+        self._is_sending_lent = False  # to a file or to a relay: nothing can be written
         self._told_to_pause: Any = None
 
         self._buffered = False

@@ -223,8 +223,7 @@ static struct ul_names *names_of_next_event(struct ul_engine *engine) {
     return engine->names ? &engine->names[engine->shared.event_count] : NULL;
 }
 
-void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
-                             int fd) {
+uint64_t ul_call_names(struct ul_engine *engine, int fd) {
     struct ul_names *names = names_of_next_event(engine);
     if (names) {
         socklen_t own = sizeof(names->own.bytes), peer = sizeof(names->peer.bytes);
@@ -232,5 +231,10 @@ void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation
         names->peer.length =
             getpeername(fd, (struct sockaddr *)names->peer.bytes, &peer) ? 0 : peer;
     }
-    ul_give(engine, operation, fd, (uintptr_t)names);
+    return (uintptr_t)names;
+}
+
+void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
+                             int fd) {
+    ul_give(engine, operation, fd, ul_call_names(engine, fd));
 }

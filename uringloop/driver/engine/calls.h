@@ -33,6 +33,9 @@ ssize_t ul_call_recv(const struct ul_operation *operation, void *memory, size_t 
 ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message *message,
                         size_t size);
 
+/* Where the next event may have the names of `fd`, a struct ul_names; 0: no memory. */
+uint64_t ul_call_names(struct ul_engine *engine, int fd);
+
 /* Gives an ACCEPT's connection, with its names. */
 void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
                              int fd);

@@ -58,7 +58,8 @@ enum ul_opcode {
      * broken pipe answers -EPIPE without a signal. */
     UL_OP_SEND = 3,
     /* fd is a socket; address and length (at most 128) name a sockaddr, which the engine
-     * copies while it takes the command. Final and only event: 0 or -errno. */
+     * copies while it takes the command. Final and only event: 0 or -errno. UL_NAMES: with
+     * 0, address is where a struct ul_names is (0: no memory for it). */
     UL_OP_CONNECT = 4,
     /* fd is anything poll(2) takes; argument is a mask of POLLIN, POLLOUT, POLLPRI,
      * POLLRDHUP. Level-triggered, once: final and only event: the ready mask (> 0) or
@@ -118,6 +119,8 @@ enum {
     UL_ONCE = 4,
     /* RECV, SEND, SENDFILE: fd is not a socket. */
     UL_FILE = 8,
+    /* CONNECT: the socket's names are wanted. */
+    UL_NAMES = 16,
 };
 
 /* The sizes that both sides count on. */
@@ -133,7 +136,7 @@ struct ul_name { /* 132 bytes */
     uint8_t bytes[128];
 };
 
-/* Of a connection that ACCEPT brings. A length of 0: the kernel would not tell, as the peer
+/* Of a connection that ACCEPT or CONNECT brings. A length of 0: the kernel would not tell, as the peer
  * is gone. */
 struct ul_names { /* 264 bytes */
     struct ul_name own;

@@ -58,7 +58,7 @@ enum phase {
 
 static void finish_with(struct ul_engine *engine, struct ul_operation *operation,
                         int64_t result) {
-    ul_finish(engine, operation, result, ul_epoll_address(operation, result));
+    ul_finish(engine, operation, result, ul_epoll_address(engine, operation, result));
 }
 
 /* The operation is in no list and its descriptor's registration is settled, or about to be

@@ -95,8 +95,9 @@ void ul_inbox_close(struct ul_inbox *inbox);
 /* What has to become ready for the operation to go on. Never 0. */
 uint32_t ul_epoll_interest(const struct ul_operation *operation);
 
-/* The address of the final event with this result. */
-uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result);
+/* The address of the final event with this result, which is the next event. */
+uint64_t ul_epoll_address(struct ul_engine *engine, const struct ul_operation *operation,
+                          int64_t result);
 
 /* The first step, when the command is taken. As ul_epoll_resume, but gives no event. */
 int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation);

@@ -214,6 +214,22 @@ static int64_t send_step(struct ul_engine *engine, struct ul_operation *operatio
     return result == UL_STEP_PUT_OFF ? UL_STEP_WAITS : result;
 }
 
+static int64_t connect_end(struct ul_engine *engine, struct ul_operation *operation) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    engine->shared.counters.submissions++;
+    if (getsockopt(operation->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+        return -errno;
+    return -error;
+}
+
+/* A peer on this machine has answered by now; then no registration is needed. */
+static int64_t connect_look(struct ul_engine *engine, struct ul_operation *operation) {
+    engine->shared.counters.submissions++;
+    return ul_poll_now(operation->fd, POLLOUT) > 0 ? connect_end(engine, operation)
+                                                   : UL_STEP_WAITS;
+}
+
 /* EAGAIN is final: a Unix socket says so when the listener's backlog is full, and then
  * nothing goes on in the background and no readiness will tell of room (an unconnected
  * Unix socket always polls writable). asyncio takes it for "in progress", finds the socket
@@ -230,16 +246,7 @@ static int64_t connect_begin(struct ul_engine *engine, struct ul_operation *oper
     if (connect(operation->fd, address, (socklen_t)operation->length) < 0)
         error = errno;
     ul_blocking_restore(operation->fd, flags);
-    return error == EINPROGRESS || error == EINTR ? UL_STEP_WAITS : -error;
-}
-
-static int64_t connect_end(struct ul_engine *engine, struct ul_operation *operation) {
-    int error = 0;
-    socklen_t size = sizeof error;
-    engine->shared.counters.submissions++;
-    if (getsockopt(operation->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
-        return -errno;
-    return -error;
+    return error == EINPROGRESS || error == EINTR ? connect_look(engine, operation) : -error;
 }
 
 static int64_t poll_end(const struct ul_operation *operation, uint32_t ready) {
@@ -271,8 +278,12 @@ static int64_t begin_relay(struct ul_engine *engine, struct ul_operation *operat
     return ul_relay_open(engine, operation) ? UL_STEP_WAITS : -ENOMEM;
 }
 
-uint64_t ul_epoll_address(const struct ul_operation *operation, int64_t result) {
+uint64_t ul_epoll_address(struct ul_engine *engine, const struct ul_operation *operation,
+                          int64_t result) {
+    bool wants_names = result == 0 && operation->flags & UL_NAMES;
     switch (operation->opcode) {
+    case UL_OP_CONNECT:
+        return wants_names ? ul_call_names(engine, operation->fd) : 0;
     case UL_OP_RELAY:
         return operation->done;
     case UL_OP_SEND:

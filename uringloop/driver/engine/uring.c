@@ -65,8 +65,11 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
     ul_list_remove(operation);
-    if (operation->opcode == UL_OP_CONNECT)
+    if (operation->opcode == UL_OP_CONNECT) {
         ul_request_release_address(uring, operation);
+        if (result == 0 && operation->flags & UL_NAMES)
+            address = ul_call_names(uring->engine, operation->fd);
+    }
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         address = operation->done;
     if (operation->opcode == UL_OP_RELAY)
