@@ -36,7 +36,8 @@ enum ul_opcode {
      * by the kernel for this token may be left over: the engine delivers it before the
      * final event.
      * UL_ONCE: one connection; final and only event: its descriptor, or -errno. address
-     * may then name a struct ul_name to be filled with the peer's name; 0: not wanted. */
+     * may then name a struct ul_name to be filled with the peer's name; 0: not wanted.
+     * UL_SHARED, UL_ONCE: whoever else accepts on the socket is told of each connection too. */
     UL_OP_ACCEPT = 1,
     /* fd is a stream socket. One event per piece: result is its size in bytes (> 0),
      * address is where, UL_MORE is set. Final: 0 at end of file, or -errno. Data that
@@ -118,6 +119,9 @@ enum {
     UL_ONCE = 4,
     /* RECV, SEND, SENDFILE: fd is not a socket. */
     UL_FILE = 8,
+    /* ACCEPT: other processes or loops may accept on the socket as well. Without it io_uring may
+     * keep the news of a connection from them, and then be busy, be cancelled or be killed. */
+    UL_SHARED = 16,
 };
 
 /* The sizes that both sides count on. */

@@ -264,6 +264,8 @@ extern const struct ul_backend UL_URING_BACKEND;
 /* Whether steps.c carries out the operation: with a system call, when it is ready. */
 static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
     switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return operation->flags & (UL_SHARED | UL_ONCE);
     case UL_OP_RECV:
         return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
     case UL_OP_SEND:
