@@ -6,7 +6,7 @@ Each test is a program, for a forked copy of the test runner is nobody's friend.
 from __future__ import annotations
 
 import pytest
-from children import run_program
+from children import ended_program, run_program
 
 
 @pytest.mark.parametrize("scenario", ["fork_while_running", "multiprocessing", "loop_made_before"])
@@ -33,6 +33,15 @@ def test_what_a_child_no_longer_watches_its_parent_still_does(loop_kind: str) ->
     """Row 26: an epoll set and a pipe outlive the fork in both."""
     out = run_program("forking.py", loop_kind, "unwatch_in_child")
     assert out.splitlines() == ["parent: undisturbed"]
+
+
+def test_a_child_may_end_as_any_program_does(loop_kind: str) -> None:
+    """Row 26: by its interpreter's end, with its parent's transports alive in it. Python may
+    complain there of what was left, and of nothing worse."""
+    ended = ended_program("forking.py", loop_kind, "leave_in_child")
+    assert (ended.returncode, ended.stdout) == (0, "parent: echo\n"), ended.stderr
+    worse = ("Fatal Python error", "SystemError", "AttributeError", "TypeError", "AssertionError")
+    assert not any(word in ended.stderr for word in worse), ended.stderr
 
 
 def test_many_children_leave_the_parents_connections_alone(loop_kind: str) -> None:
