@@ -239,6 +239,7 @@ enum {
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
     UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
+    UL_FEATURE_RESTRICTED_RING = 1u << 11,    /* 5.10: the ring refuses what no loop asks for */
 };
 
 /* How to open an engine. Zero in a size means the default. */
