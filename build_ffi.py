@@ -33,6 +33,7 @@ SOURCES = [
     "uring.c",
     "steps.c",
     "ring.c",
+    "restrictions.c",
     "requests.c",
     "buffers.c",
     "lifetime.c",

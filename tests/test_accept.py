@@ -126,6 +126,7 @@ async def _leave_at_random(
 
 
 @pytest.mark.timeout(90)
-def test_a_server_out_of_descriptors_backs_off_and_recovers(loop_kind: str) -> None:
+@pytest.mark.parametrize("whose", ["own", "given"])
+def test_a_server_out_of_descriptors_backs_off_and_recovers(whose: str, loop_kind: str) -> None:
     """Rows 30 and 31: logged once, no spinning, served when descriptors are free again."""
-    run_program("accept_emfile.py", loop_kind)
+    run_program("accept_emfile.py", loop_kind, whose)

@@ -18,6 +18,8 @@ FEATURES = [
     "multishot_recv",
     "multishot_accept",
     "multishot_recvmsg",
+    "quiet_sends",
+    "restricted_ring",
 ]
 
 

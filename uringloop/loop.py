@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import weakref
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -61,6 +62,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
         self._stopping_acceptors: set[servers.Acceptor] = set()
+        self._given_listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._signals = Signals(self)
         self._socket_files = unix_sockets.SocketFiles()
         # What asyncio's own transports ask about themselves.
@@ -340,8 +342,9 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
     ) -> None:
         # Connections inherit the listening socket's options.
         _disable_nagle(sock)
+        shared = sock in self._given_listeners
         acceptor = servers.Acceptor(
-            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context
+            self, sock, protocol_factory, sslcontext, server, tls_timeouts, context, shared
         )
         self._acceptors[sock.fileno()] = acceptor
         acceptor.start()
@@ -358,7 +361,13 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
+        self._note_given_listener(kwargs.get("sock"))
         return await super().create_server(*args, **kwargs)
+
+    def _note_given_listener(self, sock: Any) -> None:
+        """The user's own, which other processes may accept on too, as workers do."""
+        if isinstance(sock, socket.socket):
+            self._given_listeners.add(sock)
 
     create_unix_connection = unix_sockets.create_unix_connection
     create_unix_server = unix_sockets.create_unix_server

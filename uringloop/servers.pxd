@@ -11,6 +11,7 @@ cdef int64_t _CANCELED
 cdef class Acceptor(Operation):
     cdef LoopCore _loop
     cdef object _sock
+    cdef uint32_t _flags
     cdef tuple _kind
     cdef object _factory
     cdef object _sslcontext

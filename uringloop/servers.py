@@ -22,6 +22,7 @@ from uringloop.transports.socket_info import SocketInfo, socket_info, told_info
 from uringloop.transports.stream import StreamTransport
 
 _CANCELED = CANCELED
+_SHARED = binding.UL_SHARED
 _Socket = socket.socket
 
 # How long to leave the queue alone when descriptors or memory ran out: asyncio's second.
@@ -62,6 +63,7 @@ class Acceptor(Operation):
     server         asyncio's Server
     tls_timeouts   handshake and, from 3.11 on, shutdown timeout, in seconds or None
     context        each connection gets a copy; None, before 3.15, is the caller's
+    shared         whether other processes or loops may accept on the socket as well
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class Acceptor(Operation):
         server: Any,
         tls_timeouts: tuple[Any, ...],
         context: Context | None,
+        shared: bool,
     ) -> None:
         self._loop = loop
         self._sock = sock
+        self._flags = _SHARED if shared else 0
         self._kind = (sock.family, sock.type | socket.SOCK_NONBLOCK, sock.proto)
         self._factory = factory
         self._sslcontext = sslcontext
@@ -95,7 +99,8 @@ class Acceptor(Operation):
         if self._stopped or self._paused or self._token:
             return
         self._token = self._loop._in_flight.add(self)
-        self._loop._rings.stage(binding.UL_OP_ACCEPT, self._sock.fileno(), self._token, 0, 0, 0, 0)
+        fd = self._sock.fileno()
+        self._loop._rings.stage(binding.UL_OP_ACCEPT, fd, self._token, 0, 0, 0, self._flags)
 
     def take_over(self, connection: tuple[socket.socket, Any]) -> None:
         """Serves a connection that a cancelled sock_accept() had taken."""

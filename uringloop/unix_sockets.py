@@ -72,6 +72,7 @@ async def create_unix_server(
         raise TypeError("ssl argument must be an SSLContext or None")
     timeouts = _tls_timeouts(ssl_handshake_timeout, ssl_shutdown_timeout)
     _check_timeouts_have_tls(ssl, timeouts)
+    loop._note_given_listener(sock)
     sock = _socket_of(path, sock, "path was not specified, and no sock specified")
     try:
         if path is not None:

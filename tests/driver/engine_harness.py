@@ -152,8 +152,8 @@ class Engine:
         }
         shared.command_count += 1
 
-    def accept(self, fd: int) -> Operation:
-        return self.stage(lib.UL_OP_ACCEPT, fd)
+    def accept(self, fd: int, flags: int = 0) -> Operation:
+        return self.stage(lib.UL_OP_ACCEPT, fd, flags=flags)
 
     def accept_one(self, fd: int, name: Any = None) -> Operation:
         """`name`: a struct ul_name to be filled, which the caller keeps; None: not wanted."""

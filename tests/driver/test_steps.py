@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +18,8 @@ from uringloop.driver._engine import ffi, lib
 
 from .conftest import DISABLED, FORKS
 from .engine_harness import LIMIT_S, Engine, read_rest
+from .isolation import run_isolated
 
-ISOLATED = Path(__file__).with_name("isolated")
 MIB = 1 << 20
 only_io_uring = pytest.mark.engines(
     *[kind for kind in DISABLED if kind != "epoll"], reason="how io_uring polls"
@@ -50,18 +48,6 @@ def file(resources, large_path):
     fd = os.open(large_path, os.O_RDONLY)
     resources.callback(os.close, fd)
     return fd
-
-
-def run_isolated(script, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(ISOLATED / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr or done.returncode
-    return done.stdout
 
 
 def completions_while_idle(engine):

@@ -1,4 +1,7 @@
-"""A server whose process has no descriptor left, and then has some again."""
+"""A server whose process has no descriptor left, and then has some: `accept_emfile.py KIND WHOSE`.
+
+The listening socket is the loop's "own", or "given" to it: io_uring asks for connections otherwise.
+"""
 
 import asyncio
 import errno
@@ -33,7 +36,10 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     reports: list[dict[str, object]] = []
     loop.set_exception_handler(lambda _, context: reports.append(context))
-    server = await loop.create_server(Greeter, "127.0.0.1", 0)
+    if sys.argv[2] == "own":
+        server = await loop.create_server(Greeter, "127.0.0.1", 0)
+    else:
+        server = await loop.create_server(Greeter, sock=socket.create_server(("127.0.0.1", 0)))
     peers = [socket.socket() for _ in range(3)]
     taken = take_all_descriptors()
     for peer in peers:

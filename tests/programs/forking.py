@@ -177,6 +177,25 @@ def close_parents_loop() -> None:
     print("parent: echo")
 
 
+def leave_in_child() -> None:
+    """The child's interpreter ends, as by sys.exit(), with all that its parent's loop has."""
+    parent_pid = os.getpid()
+
+    def fork() -> None:
+        if pid := os.fork():
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        else:
+            sys.exit(3)
+
+    try:
+        parent(fork)
+    except RuntimeError as error:  # the child's copy of the loop is told before the exit is
+        if os.getpid() == parent_pid:
+            raise
+        assert "fork" in str(error), error
+        sys.exit(3)
+
+
 def unwatch_in_child() -> None:
     """A reader and a signal handler that the child removes, and a signal of the child's own."""
     loop = make_loop(KIND)
@@ -258,6 +277,7 @@ SCENARIOS = {
     "run_parents_loop": run_parents_loop,
     "return_into_parents_loop": return_into_parents_loop,
     "close_parents_loop": close_parents_loop,
+    "leave_in_child": leave_in_child,
     "unwatch_in_child": unwatch_in_child,
 }
 SCENARIOS[sys.argv[2]]()

@@ -13,7 +13,6 @@ from loops import make_loop
 
 KIND = sys.argv[1]
 WORKERS = 4
-PATIENCE_S = 0.3
 
 
 class NameOfWorker(asyncio.Protocol):
@@ -49,7 +48,7 @@ def start_worker(listener: socket.socket) -> int:
         os._exit(status)
 
 
-async def ask_once(address: tuple[str, int]) -> int:
+async def ask(address: tuple[str, int]) -> int:
     reader, writer = await asyncio.open_connection(*address)
     try:
         writer.write(b"who?")
@@ -57,22 +56,6 @@ async def ask_once(address: tuple[str, int]) -> int:
     finally:
         writer.close()
         await writer.wait_closed()
-
-
-async def ask(address: tuple[str, int]) -> int:
-    """The kernel gives up a killed worker's ring late, and tells one ring alone of a connection:
-    one that comes in between is noticed with the next."""
-    asking = set()
-    answered: set[asyncio.Task[int]] = set()
-    while not answered:
-        asking.add(asyncio.ensure_future(ask_once(address)))
-        answered, _ = await asyncio.wait(
-            asking, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
-        )
-    for task in asking - answered:
-        task.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
-    return answered.pop().result()
 
 
 def main() -> None:

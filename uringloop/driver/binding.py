@@ -27,6 +27,7 @@ UL_LAZY: int = lib.UL_LAZY
 UL_ONCE: int = lib.UL_ONCE
 UL_FILE: int = lib.UL_FILE
 UL_NAMES: int = lib.UL_NAMES
+UL_SHARED: int = lib.UL_SHARED
 UL_NAME_BYTES: int = lib.UL_NAME_BYTES
 UL_MESSAGE_HEADER: int = lib.UL_MESSAGE_HEADER
 UL_MORE: int = lib.UL_MORE

@@ -1,4 +1,4 @@
-/* calls.c - writes, datagrams, files, single receives and names by plain system calls.
+/* calls.c - writes, datagrams, files, single receives, connections by plain system calls.
  *
  * Facts, and what follows from them:
  *
@@ -14,10 +14,11 @@
  *   Datagrams. A request to the ring for each takes no less time than sendto(2) does; and
  *   steps.c says what else the kernel does to some.
  *
- *   read(2), write(2) and sendfile(2) heed O_NONBLOCK only, and have no flag of their own; so
- *   that is set around the call where it is not set already. It belongs to the open file:
+ *   accept(2), read(2), write(2) and sendfile(2) heed O_NONBLOCK only, and have no flag of their own;
+ *   so that is set around the call where it is not set already. It belongs to the open file:
  *   another process that shares it could see it for these microseconds, and may change it at
- *   any time, which is why it is asked for each time.
+ *   any time, which is why it is asked for each time. Asking poll(2) first instead would not do:
+ *   between the two calls another process may take what there was, and the call would sleep.
  */
 #include "calls.h"
 
@@ -34,6 +35,7 @@
 
 enum {
     WRITES_MAX = 16, /* system calls of one SEND in one try */
+    ACCEPTS_MAX = 64, /* connections of one listener in one try */
     SENDFILE_BYTES_MAX = 1024 * 1024,
     SENDFILES_MAX = 4,
 };
@@ -215,6 +217,50 @@ ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message 
 }
 
 /* Connections. -------------------------------------------------------------------------- */
+
+/* A descriptor or -errno; fills the peer's name where it is wanted. */
+static int accept_with_name(const struct ul_operation *operation) {
+    struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
+    bool is_wanted = operation->flags & UL_ONCE && name;
+    socklen_t length = sizeof(name->bytes);
+    int fd = accept4(operation->fd, (struct sockaddr *)(is_wanted ? name->bytes : NULL),
+                     is_wanted ? &length : NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    if (is_wanted)
+        name->length = length < sizeof(name->bytes) ? length : sizeof(name->bytes);
+    return fd;
+}
+
+/* Takes one connection. UL_STEP_PUT_OFF: there may be more; anything else ends the loop. */
+static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operation) {
+    int fd = accept_with_name(operation);
+    engine->shared.counters.submissions++;
+    if (fd >= 0 && operation->flags & UL_ONCE)
+        return fd;
+    if (fd >= 0) {
+        ul_call_give_connection(engine, operation, fd);
+        return UL_STEP_PUT_OFF;
+    }
+    if (ul_is_not_now(-fd))
+        return UL_STEP_WAITS;
+    return ul_accept_error_passes(-fd) ? UL_STEP_PUT_OFF : fd;
+}
+
+int64_t ul_call_accept(struct ul_engine *engine, struct ul_operation *operation,
+                       uint32_t room_needed) {
+    int flags = ul_blocking_suspend(operation->fd);
+    int64_t result = UL_STEP_PUT_OFF;
+    if (flags < 0)
+        return flags;
+    for (int i = 0; i < ACCEPTS_MAX && result == UL_STEP_PUT_OFF; i++) {
+        if (ul_event_room(engine) < room_needed)
+            break;
+        result = accept_one(engine, operation);
+    }
+    ul_blocking_restore(operation->fd, flags);
+    return result == UL_STEP_PUT_OFF ? UL_STEP_WAITS : result;
+}
 
 /* What that event's address may be until the next turn. */
 static struct ul_names *names_of_next_event(struct ul_engine *engine) {

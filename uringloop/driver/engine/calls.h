@@ -36,6 +36,11 @@ ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message 
 /* Where the next event may have the names of `fd`, a struct ul_names; 0: no memory. */
 uint64_t ul_call_names(struct ul_engine *engine, int fd);
 
+/* ACCEPT: gives connections until there is none, or others are to have their share, or there is no
+ * room for `room_needed` events. A descriptor (UL_ONCE), UL_STEP_WAITS or -errno. */
+int64_t ul_call_accept(struct ul_engine *engine, struct ul_operation *operation,
+                       uint32_t room_needed);
+
 /* Gives an ACCEPT's connection, with its names. */
 void ul_call_give_connection(struct ul_engine *engine, const struct ul_operation *operation,
                              int fd);

@@ -36,7 +36,8 @@ enum ul_opcode {
      * by the kernel for this token may be left over: the engine delivers it before the
      * final event.
      * UL_ONCE: one connection; final and only event: its descriptor, or -errno. address
-     * may then name a struct ul_name to be filled with the peer's name; 0: not wanted. */
+     * may then name a struct ul_name to be filled with the peer's name; 0: not wanted.
+     * UL_SHARED, UL_ONCE: whoever else accepts on the socket is told of each connection too. */
     UL_OP_ACCEPT = 1,
     /* fd is a stream socket. One event per piece: result is its size in bytes (> 0),
      * address is where, UL_MORE is set. Final: 0 at end of file, or -errno. Data that
@@ -121,6 +122,9 @@ enum {
     UL_FILE = 8,
     /* CONNECT: the socket's names are wanted. */
     UL_NAMES = 16,
+    /* ACCEPT: other processes or loops may accept on the socket as well. Without it io_uring may
+     * keep the news of a connection from them, and then be busy, be cancelled or be killed. */
+    UL_SHARED = 32,
 };
 
 /* The sizes that both sides count on. */
@@ -238,6 +242,7 @@ enum {
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
     UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
+    UL_FEATURE_RESTRICTED_RING = 1u << 11,    /* 5.10: the ring refuses what no loop asks for */
 };
 
 /* How to open an engine. Zero in a size means the default. */

@@ -4,10 +4,9 @@
  * on. Nothing here waits, and nothing here knows the other operations.
  *
  * Descriptors may be blocking or not; no step may ever block the loop. recv(2) and send(2)
- * are told so call by call (MSG_DONTWAIT). accept(2) and connect(2) have no such flag and
- * heed O_NONBLOCK only, so for a blocking descriptor it is set around the call. Asking poll(2)
- * first instead would not do: between the two calls another process may take the connection,
- * and accept(2) would sleep. Files, datagrams to send and sendfile(2) are in calls.c.
+ * are told so call by call (MSG_DONTWAIT). connect(2) has no such flag and heeds O_NONBLOCK
+ * only, so for a blocking descriptor it is set around the call. Connections, files, datagrams
+ * to send and sendfile(2) are in calls.c.
  */
 #include "epoll.h"
 #include "relay.h"
@@ -26,7 +25,6 @@ enum {
     RECEIVE_BUFFERS = 4, /* 4 x 256 KiB stay within a second-level cache */
     RECEIVE_BYTES = 256 * 1024,
     PIECE_ALIGNMENT = 64, /* a cache line: memcpy out of the scratch starts aligned */
-    ACCEPTS_MAX = 64,     /* connections of one listener in one turn */
     SENDS_MAX = 16,       /* system calls of one SEND in one step */
 };
 
@@ -116,48 +114,6 @@ static int64_t receive(struct ul_engine *engine, struct ul_operation *operation)
     }
     ul_give(engine, operation, received, (uintptr_t)piece);
     return UL_STEP_WAITS;
-}
-
-/* Accepts, and fills the name where one is wanted. A descriptor or -errno. */
-static int accept_with_name(const struct ul_operation *operation) {
-    int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-    struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
-    if (!(operation->flags & UL_ONCE) || !name) {
-        int fd = accept4(operation->fd, NULL, NULL, flags);
-        return fd < 0 ? -errno : fd;
-    }
-    socklen_t length = sizeof name->bytes;
-    int fd = accept4(operation->fd, (struct sockaddr *)name->bytes, &length, flags);
-    if (fd < 0)
-        return -errno;
-    name->length = length < sizeof name->bytes ? length : sizeof name->bytes;
-    return fd;
-}
-
-/* Takes one connection. UL_STEP_PUT_OFF: there may be more; anything else ends the loop. */
-static int64_t accept_one(struct ul_engine *engine, struct ul_operation *operation) {
-    engine->shared.counters.submissions++;
-    int fd = accept_with_name(operation);
-    if (fd >= 0 && operation->flags & UL_ONCE)
-        return fd;
-    if (fd >= 0) {
-        ul_call_give_connection(engine, operation, fd);
-        return UL_STEP_PUT_OFF;
-    }
-    if (ul_is_not_now(-fd))
-        return UL_STEP_WAITS;
-    return ul_accept_error_passes(-fd) ? UL_STEP_PUT_OFF : fd;
-}
-
-static int64_t accept_all(struct ul_engine *engine, struct ul_operation *operation) {
-    int flags = ul_blocking_suspend(operation->fd);
-    if (flags < 0)
-        return flags;
-    int64_t result = UL_STEP_PUT_OFF;
-    for (int i = 0; i < ACCEPTS_MAX && result == UL_STEP_PUT_OFF && ul_event_room(engine); i++)
-        result = accept_one(engine, operation);
-    ul_blocking_restore(operation->fd, flags);
-    return result;
 }
 
 static ssize_t send_some(const struct ul_operation *operation) {
@@ -311,7 +267,7 @@ static bool is_tried(const struct ul_operation *operation) {
 int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
     switch (operation->opcode) {
     case UL_OP_ACCEPT:
-        return is_tried(operation) ? accept_all(engine, operation) : UL_STEP_WAITS;
+        return is_tried(operation) ? ul_call_accept(engine, operation, 1) : UL_STEP_WAITS;
     case UL_OP_RECV:
         return is_tried(operation) ? receive(engine, operation) : UL_STEP_WAITS;
     case UL_OP_RECVMSG:
@@ -335,7 +291,7 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
                         uint32_t ready) {
     switch (operation->opcode) {
     case UL_OP_ACCEPT:
-        return accept_all(engine, operation);
+        return ul_call_accept(engine, operation, 1);
     case UL_OP_RECV:
         return receive(engine, operation);
     case UL_OP_SEND:

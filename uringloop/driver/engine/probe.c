@@ -168,14 +168,29 @@ static int try_turn(struct ul_engine *engine, enum ul_probe_step *step) {
     return engine->shared.counters.submissions ? 0 : -EBUSY;
 }
 
-/* How many bytes a completion of a quiet send tells: 0 for no completion, or -errno. */
-static int send_quietly(struct ul_uring *uring, int fd, const void *bytes, size_t size) {
+/* What the completion of one request tells, or 0 where it has none. */
+static int ask_ring(struct ul_uring *uring, const struct io_uring_sqe *request) {
     struct io_uring_sqe *sqe = ul_ring_sqe(uring);
     struct io_uring_cqe cqe;
+    bool is_answered = false;
     int result = 0;
     if (!sqe)
         return -EBUSY;
-    *sqe = (struct io_uring_sqe){
+    *sqe = *request;
+    ul_ring_enter(uring, 0, 0);
+    while (ul_ring_cqe(uring, &cqe)) {
+        if (cqe.user_data != request->user_data)
+            continue;
+        is_answered = true;
+        result = cqe.res;
+    }
+    uring->requests -= !is_answered;
+    return ul_ring_staged(uring) ? -EBUSY : result;
+}
+
+/* How many bytes a completion of a quiet send tells: 0 for no completion, or -errno. */
+static int send_quietly(struct ul_uring *uring, int fd, const void *bytes, size_t size) {
+    const struct io_uring_sqe request = {
         .opcode = IORING_OP_SEND,
         .fd = fd,
         .flags = IOSQE_CQE_SKIP_SUCCESS,
@@ -184,12 +199,7 @@ static int send_quietly(struct ul_uring *uring, int fd, const void *bytes, size_
         .msg_flags = MSG_NOSIGNAL | MSG_WAITALL | MSG_DONTWAIT,
         .user_data = TOKEN,
     };
-    ul_ring_enter(uring, 0, 0);
-    while (ul_ring_cqe(uring, &cqe))
-        if (cqe.user_data == TOKEN)
-            result = cqe.res;
-    uring->requests -= !result;
-    return ul_ring_staged(uring) ? -EBUSY : result;
+    return ask_ring(uring, &request);
 }
 
 /* Nothing for a send that went well; the bytes for one that filled the socket; then EAGAIN. */
@@ -217,8 +227,19 @@ static int try_quiet_send(struct ul_engine *engine) {
     return error;
 }
 
+/* What no loop asks for is refused, and what a loop asks for is not. */
+static int try_restrictions(struct ul_engine *engine) {
+    const struct io_uring_sqe request = {.opcode = IORING_OP_NOP, .fd = -1, .user_data = TOKEN};
+    if (ask_ring(engine->state, &request) == -EACCES)
+        return try_receive(engine, UL_OP_RECV);
+    ul_close(engine);
+    return -EOPNOTSUPP;
+}
+
 /* What the feature that was added last is about. */
 static int try_operation(struct ul_engine *engine, uint32_t features) {
+    if (features & UL_FEATURE_RESTRICTED_RING)
+        return try_restrictions(engine);
     if (features & UL_FEATURE_QUIET_SENDS)
         return try_quiet_send(engine);
     if (features & UL_FEATURE_MULTISHOT_RECVMSG)
@@ -273,7 +294,7 @@ void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
         result->error = -error;
         return;
     }
-    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_QUIET_SENDS;
+    for (uint32_t feature = UL_FEATURE_SINGLE_ISSUER; feature <= UL_FEATURE_RESTRICTED_RING;
          feature <<= 1)
         if (!(disabled & feature) && !try_features(features | feature, &step))
             features |= feature;

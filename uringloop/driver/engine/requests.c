@@ -67,9 +67,10 @@ void ul_request_free_addresses(struct ul_uring *uring) {
 
 /* Operations as SQEs. ------------------------------------------------------------------- */
 
-static void fill_accept(struct ul_uring *uring, const struct ul_operation *operation,
+/* A multishot has but one place for all names, so they are asked for later. */
+static void fill_accept(const struct ul_uring *uring, const struct ul_operation *operation,
                         struct io_uring_sqe *sqe) {
-    bool goes_on = !(operation->flags & UL_ONCE) && ul_has(uring, UL_FEATURE_MULTISHOT_ACCEPT);
+    bool goes_on = ul_has(uring, UL_FEATURE_MULTISHOT_ACCEPT);
     *sqe = (struct io_uring_sqe){
         .opcode = IORING_OP_ACCEPT,
         .fd = operation->fd,
@@ -77,13 +78,6 @@ static void fill_accept(struct ul_uring *uring, const struct ul_operation *opera
         .accept_flags = SOCK_CLOEXEC | SOCK_NONBLOCK,
         .user_data = operation->token,
     };
-    /* A multishot has but one place for all names. */
-    if (operation->flags & UL_ONCE && operation->address) {
-        struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
-        name->length = sizeof(name->bytes);
-        sqe->addr = (uintptr_t)name->bytes;
-        sqe->addr2 = (uintptr_t)&name->length;
-    }
 }
 
 static void fill_recv(struct ul_uring *uring, const struct ul_operation *operation,

@@ -68,6 +68,11 @@ int ul_ring_open(struct ul_uring *uring, const struct ul_config *config) {
         io_uring_queue_exit(&uring->ring);
         return -EOPNOTSUPP;
     }
+    error = uring->features & UL_FEATURE_RESTRICTED_RING ? ul_ring_restrict(uring) : 0;
+    if (error) {
+        io_uring_queue_exit(&uring->ring);
+        return error;
+    }
     io_uring_ring_dontfork(&uring->ring);
     fill_index_array(&uring->ring.sq);
     uring->enter_fd = uring->ring.ring_fd;

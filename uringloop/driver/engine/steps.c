@@ -1,9 +1,17 @@
 /* steps.c - operations that the loop's thread carries out itself, when they are ready.
  *
  * A request of the kernel does most of the work of uring.c. Not so here: what is no socket,
- * receives without a buffer ring, single messages, and files. calls.c has
- * the system calls and the reasons. Writes are tried at once; reads are polled for first, as
- * mostly nothing is there when somebody asks.
+ * receives without a buffer ring, single messages, files, and listening sockets that others may
+ * accept on. calls.c has the system calls and the reasons. Writes and accepts are tried at once;
+ * reads are polled for first, as mostly nothing is there when somebody asks.
+ *
+ * IORING_OP_ACCEPT waits exclusively: the kernel tells one of those that wait, and a multishot, which
+ * keeps its place in the queue, it tells again and again. A ring that was told may be busy, may
+ * cancel its accept before it has looked, or may be killed: then the connection waits, though others
+ * have time, until the next one comes. So where others may accept too, all are told: by a poll,
+ * which is not exclusive, and accept4(2). Most of them find nothing, as with any loop that asks
+ * epoll. It costs a server a poll and two system calls for each bundle of connections; one that
+ * the loop has opened itself, which no other process knows, does without.
  *
  * A poll may mislead. io_uring adds POLLRDHUP to every mask, so a poll for writing is
  * answered at once for a full socket whose peer has shut its sending side; an error queue
@@ -96,6 +104,12 @@ static int64_t try_recvmsg(struct ul_uring *uring, struct ul_operation *operatio
     return UL_STEP_WAITS;
 }
 
+/* Where there is none, another process was quicker: the poll has not misled. */
+static int64_t try_accept(struct ul_uring *uring, struct ul_operation *operation) {
+    operation->done++;
+    return ul_call_accept(uring->engine, operation, UL_ROOM_NEEDED);
+}
+
 static int64_t try_relay(struct ul_uring *uring, struct ul_operation *operation) {
     size_t size;
     char *memory = ul_buffers_scratch(&uring->spare, &size);
@@ -104,6 +118,8 @@ static int64_t try_relay(struct ul_uring *uring, struct ul_operation *operation)
 
 static int64_t try(struct ul_uring *uring, struct ul_operation *operation) {
     switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return try_accept(uring, operation);
     case UL_OP_RECV:
         return try_recv(uring, operation);
     case UL_OP_RECVMSG:

@@ -121,10 +121,6 @@ static void finish_or_retry(struct ul_uring *uring, struct ul_operation *operati
 
 static void accept_completed(struct ul_uring *uring, struct ul_operation *operation,
                              const struct io_uring_cqe *cqe) {
-    if (cqe->res >= 0 && operation->flags & UL_ONCE) {
-        finish_operation(uring, operation, cqe->res);
-        return;
-    }
     if (cqe->res >= 0)
         ul_call_give_connection(uring->engine, operation, cqe->res);
     if (cqe->flags & IORING_CQE_F_MORE)

@@ -1,6 +1,6 @@
 /* uring.h - what the files of the io_uring backend share: the ring, its lists, its buffers.
  *
- * ring.c knows the two queues, requests.c the SQEs, buffers.c the receive memory, uring.c the
+ * ring.c knows the two queues, restrictions.c what may pass them, requests.c the SQEs, buffers.c the receive memory, uring.c the
  * operations and the turn, steps.c those operations that no request of the kernel carries out,
  * lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
  * constants.
@@ -185,6 +185,10 @@ static inline bool ul_is_transient(int result) {
 /* Creates the ring, disabled. 0 or -errno. */
 int ul_ring_open(struct ul_uring *uring, const struct ul_config *config);
 
+/* restrictions.c: from the moment it is enabled the ring takes nothing but what its features need.
+ * Once, and only while it is disabled. 0 or -errno. */
+int ul_ring_restrict(struct ul_uring *uring);
+
 /* Enables it in the calling thread, which owns it from now on. 0 or -errno. */
 int ul_ring_enable(struct ul_uring *uring);
 
@@ -264,6 +268,8 @@ extern const struct ul_backend UL_URING_BACKEND;
 /* Whether steps.c carries out the operation: with a system call, when it is ready. */
 static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
     switch (operation->opcode) {
+    case UL_OP_ACCEPT:
+        return operation->flags & (UL_SHARED | UL_ONCE);
     case UL_OP_RECV:
         return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
     case UL_OP_SEND:
