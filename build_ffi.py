@@ -34,6 +34,7 @@ SOURCES = [
     "steps.c",
     "ring.c",
     "requests.c",
+    "files.c",
     "buffers.c",
     "lifetime.c",
     "probe.c",
