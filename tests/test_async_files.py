@@ -300,7 +300,7 @@ async def test_a_file_of_any_size_is_read_whole(
     assert path.read_bytes() == data
     async with uringloop.open(path, "rb") as file:
         assert await file.read() == data
-        assert await file.read() == b""
+        assert await file.read(None) == b""
         assert await file.seek(0) == 0
         pieces = [piece async for piece in pieces_of(file, 100_000)]
         assert b"".join(pieces) == data

@@ -32,7 +32,7 @@ class BinaryFile(FileBase[bytes]):
         async with self._buffer as buffer:
             if wanted < 0:
                 return await buffer.read_all()
-            if not buffer.size:
+            if not buffer.size and not buffer.is_seekable:
                 return await buffer.read_once(wanted)
             return await buffer.read(wanted)
 
@@ -72,7 +72,7 @@ class BinaryFile(FileBase[bytes]):
             if view.readonly:
                 raise TypeError("readinto() argument must be read-write bytes-like object")
             async with self._buffer as buffer:
-                once = is_once or not buffer.size
+                once = is_once or not (buffer.size or buffer.is_seekable)
                 data = await (buffer.read_once if once else buffer.read)(view.nbytes)
             with view.cast("B") as flat:
                 flat[: len(data)] = data

@@ -5,6 +5,7 @@ The words and the types of the errors are the builtin open's. Pure: no I/O.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class Mode:
     def is_appending(self) -> bool:
         return self.action == "a"
 
-    @property
+    @functools.cached_property
     def flags(self) -> int:
         """Those of open(2)."""
         if self.is_updating:
@@ -60,6 +61,7 @@ class Mode:
         return f"{action}b+" if self.is_updating else f"{action}b"
 
 
+@functools.lru_cache(maxsize=64)
 def parse_mode(mode: str) -> Mode:
     """What `mode` says.
 

@@ -138,6 +138,8 @@ class TextFile(FileBase[str]):
         async with self._buffer as buffer:
             position = await buffer.seek(0, os.SEEK_END)
             self._start_at(TextPosition(position))
+            if self._decoder is not None:
+                self._decoder.reset()
         return position
 
     async def _seek_to(self, position: TextPosition) -> int:
@@ -199,7 +201,7 @@ class TextFile(FileBase[str]):
         self._drop_used()
         self._pieces.append(_Piece(self._buffer.offset, flags, left + data, len(text)))
         self._decoded += text
-        return bool(data)
+        return bool(data or text)
 
     def _drop_used(self) -> None:
         """Forgets pieces of which all characters were handed over."""
@@ -220,8 +222,12 @@ class TextFile(FileBase[str]):
             size = end - self._used if end >= 0 else self._left()
             if 0 <= limit <= size:
                 return self._take(limit)
-            if end >= 0 or not is_more:
+            if end >= 0:
                 return self._take(size)
+            if not is_more:
+                last = self._take(size)
+                self._forget_decoded()
+                return last
             looked = max(0, size - self._format.newline_overlap())
             is_more = await self._read_chunk(size)
 

@@ -11,15 +11,13 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # Told of each answer, before whoever waits for it, and also when nobody does any more.
 Apply = Callable[[Any], None]
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """What is known of a file that has just been opened.
 
     size         bytes
