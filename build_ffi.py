@@ -35,6 +35,7 @@ SOURCES = [
     "ring.c",
     "restrictions.c",
     "requests.c",
+    "files.c",
     "buffers.c",
     "lifetime.c",
     "probe.c",

@@ -30,8 +30,9 @@ def documented() -> dict[str, str]:
 def permitted() -> dict[str, str]:
     """Those of the list that a ring gets, each with its feature, "" where there is none."""
     source = (ROOT / "uringloop" / "driver" / "engine" / "restrictions.c").read_text()
-    rows = re.findall(r"{IORING_RESTRICTION_\w+, (IORING_\w+), (?:0|UL_FEATURE_(\w+))}", source)
-    return {name: feature.lower() for name, feature in rows}
+    rows = re.findall(r"{IORING_RESTRICTION_\w+, (\w+), (?:0|UL_FEATURE_(\w+))}", source)
+    # What liburing 2.3 does not name yet, uring.h does.
+    return {name.replace("UL_KERNEL_", "IORING_OP_"): feature.lower() for name, feature in rows}
 
 
 def test_what_a_ring_may_be_asked_for_is_documented() -> None:

@@ -13,6 +13,8 @@ from uringloop import _interpreter, _rendering
 _interpreter.refuse_subinterpreters()
 _rendering.choose_rendering()
 
+from uringloop import files  # noqa: E402
+from uringloop.async_files.opening import open  # noqa: A004, E402 - as the builtin is called
 from uringloop.loop import EventLoop  # noqa: E402
 from uringloop.probe import Probe, probe  # noqa: E402
 from uringloop.relay import relay  # noqa: E402
@@ -29,8 +31,10 @@ __all__ = [
     "Relay",
     "RelayEnd",
     "RelayResult",
+    "files",
     "install",
     "new_event_loop",
+    "open",
     "probe",
     "relay",
     "run",

@@ -14,7 +14,7 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-from uringloop.driver.binding import ffi, lib
+from uringloop.driver.binding import UL_OP_ACCEPT, UL_OP_OPEN, ffi, lib
 from uringloop.driver.choose import Choice, choose
 from uringloop.driver.features import FEATURE_BITS, feature_names
 from uringloop.driver.in_flight import InFlight
@@ -135,12 +135,20 @@ class Driver:
         self._engine = ffi.NULL
         with self._waking:
             self._wake_fd = -1
+        self._discard_events()
         self.rings.unbind()
         if engine != ffi.NULL:
             lib.ul_close(engine)
         for operation in self.in_flight.operations():
             operation.abandoned()
         self.in_flight = InFlight()
+
+    def _discard_events(self) -> None:
+        """What came with the last turn and was never dispatched: descriptors are nobody's now."""
+        rings = self.rings
+        while rings.take():
+            if rings.opcode in (UL_OP_ACCEPT, UL_OP_OPEN) and rings.result >= 0:
+                os.close(rings.result)
 
     def abandon(self) -> None:
         """In the child of a fork: the ring stays the parent's."""

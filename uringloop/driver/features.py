@@ -27,6 +27,9 @@ FEATURE_BITS: dict[str, int] = {
     "multishot_recvmsg": lib.UL_FEATURE_MULTISHOT_RECVMSG,
     "quiet_sends": lib.UL_FEATURE_QUIET_SENDS,
     "restricted_ring": lib.UL_FEATURE_RESTRICTED_RING,
+    "files": lib.UL_FEATURE_FILES,
+    "file_names": lib.UL_FEATURE_FILE_NAMES,
+    "file_truncate": lib.UL_FEATURE_FILE_TRUNCATE,
 }
 
 IO_URING = FEATURE_BITS["io_uring"]
@@ -38,6 +41,8 @@ _NEEDS = {
     "multishot_recv": "buffer_ring",
     "multishot_recvmsg": "buffer_ring",
     "quiet_sends": "buffer_ring",
+    "file_names": "files",
+    "file_truncate": "files",
 }
 
 _STEPS = {

@@ -123,7 +123,7 @@ static void refuse(struct ul_engine *engine, const struct ul_command *command, i
 
 static void cancel(struct ul_engine *engine, uint64_t token) {
     struct ul_operation *operation = ul_find(engine, token);
-    if (!operation || operation->cancelled)
+    if (!operation || operation->cancelled || operation->opcode == UL_OP_CLOSE)
         return;
     operation->cancelled = true;
     engine->backend->cancel(engine, operation);
@@ -167,7 +167,7 @@ static inline bool has_a_sensible_length(const struct ul_command *command) {
 }
 
 static inline bool is_well_formed(const struct ul_command *command) {
-    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_RELAY)
+    if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_SYMLINK)
         return false;
     return has_a_sensible_length(command) && !(command->token >> GENERATION_END);
 }
@@ -334,8 +334,17 @@ int ul_wake_descriptor(struct ul_engine *engine) {
     return engine->wake_fd;
 }
 
+/* Those that no turn has taken. In the child of a fork they are the parent's. */
+static void close_unsent(struct ul_engine *engine) {
+    const struct ul_shared *shared = &engine->shared;
+    for (uint32_t index = 0; index < shared->command_count && !engine->abandoned; index++)
+        if (shared->commands[index].opcode == UL_OP_CLOSE)
+            close(shared->commands[index].fd);
+}
+
 void ul_close(struct ul_engine *engine) {
     engine->backend->close(engine);
+    close_unsent(engine);
     free_engine(engine);
 }
 

@@ -106,6 +106,42 @@ enum ul_opcode {
      * Counts as the receive of fd and as the one send of `argument`. Its progress does not
      * end the wait of a turn. */
     UL_OP_RELAY = 10,
+
+    /* Requests about files, each as the system call that it is named after; io_uring only, and
+     * epoll answers -EOPNOTSUPP. Paths end with a zero byte. `fd` is the directory that a path
+     * begins in, AT_FDCWD for the working directory. The low half of `length` is the length or
+     * mode named below, its high half the call's flags. One event, which is final: the call's
+     * result or -errno. What has not begun can be cancelled; what waits (a FIFO) too. */
+
+    /* openat(2): address is the path, length the mode and O_* flags. Result: the descriptor,
+     * also of an open that a cancel came too late for. argument, where it is not 0, names a
+     * struct ul_file_info to be filled. */
+    UL_OP_OPEN = 11,
+    /* pread(2), pwrite(2) of fd: address and length name the memory, argument is the offset;
+     * UINT64_MAX is the file's own position, which moves then. Fewer bytes than asked for may
+     * be done, as by the call. EAGAIN comes as it is. */
+    UL_OP_READ = 12,
+    UL_OP_WRITE = 13,
+    /* close(2) of fd. Once the command is written, fd is the engine's, and is closed whatever
+     * happens: no cancel reaches it, and neither does ul_close(). */
+    UL_OP_CLOSE = 14,
+    /* fsync(2) of fd; the flag IORING_FSYNC_DATASYNC makes it fdatasync(2). */
+    UL_OP_FSYNC = 15,
+    /* ftruncate(2) of fd: argument is the size in bytes. Linux 6.9. */
+    UL_OP_TRUNCATE = 16,
+    /* statx(2): address is the path, length the mask and AT_* flags, argument where the struct
+     * statx is to be. */
+    UL_OP_STAT = 17,
+    /* renameat2(2), linkat(2): address is the old path, argument the new one, which begins in
+     * the directory of length's low half. LINK: Linux 5.15. */
+    UL_OP_RENAME = 18,
+    UL_OP_LINK = 19,
+    /* unlinkat(2): address is the path; the flag AT_REMOVEDIR makes it rmdir(2). */
+    UL_OP_UNLINK = 20,
+    /* mkdirat(2): address is the path, length the mode. Linux 5.15. */
+    UL_OP_MKDIR = 21,
+    /* symlinkat(2): address is what the link says, argument its own path. Linux 5.15. */
+    UL_OP_SYMLINK = 22,
 };
 
 /* Flags of a command. */
@@ -125,6 +161,10 @@ enum {
     /* ACCEPT: other processes or loops may accept on the socket as well. Without it io_uring may
      * keep the news of a connection from them, and then be busy, be cancelled or be killed. */
     UL_SHARED = 32,
+    /* OPEN: waits for the other end of a FIFO, as open(2) does. Without it the kernel's first
+     * try is one with O_NONBLOCK: that opens a FIFO which nobody writes to, and answers -ENXIO
+     * for one that nobody reads. */
+    UL_WAITS = 64,
 };
 
 /* The sizes that both sides count on. */
@@ -154,6 +194,13 @@ struct ul_message { /* 144 bytes */
     uint32_t payload_length; /* before it was cut off, where the kernel tells */
     uint32_t flags;          /* MSG_TRUNC: the payload was cut off */
     uint8_t name[128];
+};
+
+/* What an OPEN tells of its file, as the kernel knows it without asking a server. */
+struct ul_file_info { /* 16 bytes */
+    uint64_t size;        /* bytes */
+    uint32_t mode;        /* st_mode; 0: it could not be told */
+    uint32_t block_bytes; /* the size for reads and writes that the file system likes */
 };
 
 /* Which side of a RELAY failed. */
@@ -243,6 +290,10 @@ enum {
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
     UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
     UL_FEATURE_RESTRICTED_RING = 1u << 11,    /* 5.10: the ring refuses what no loop asks for */
+    /* Requests about files. The engine does not look at these; they are for whoever asks. */
+    UL_FEATURE_FILES = 1u << 12,         /* 5.11: all but the following */
+    UL_FEATURE_FILE_NAMES = 1u << 13,    /* 5.15: LINK, MKDIR, SYMLINK */
+    UL_FEATURE_FILE_TRUNCATE = 1u << 14, /* 6.9: TRUNCATE */
 };
 
 /* How to open an engine. Zero in a size means the default. */
@@ -308,7 +359,8 @@ struct ul_probe_result {
 };
 
 /* Tries io_uring for real: setup flags, a receive on a socketpair, buffer rings, multishot
- * receive and accept. `disabled` names features not to try; with UL_FEATURE_IO_URING none is
+ * receive and accept. Which requests about files there are, the kernel's own list tells
+ * (IORING_REGISTER_PROBE). `disabled` names features not to try; with UL_FEATURE_IO_URING none is
  * (step UL_PROBE_SETUP, error 0). Never fails: the
  * record says what happened. Takes about a millisecond. */
 void ul_probe(uint32_t disabled, struct ul_probe_result *result);

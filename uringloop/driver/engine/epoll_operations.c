@@ -282,8 +282,8 @@ int64_t ul_epoll_try(struct ul_engine *engine, struct ul_operation *operation) {
         return begin_relay(engine, operation);
     case UL_OP_POLL:
         return poll_begin(engine, operation);
-    default:
-        return UL_STEP_WAITS;
+    default: /* a file is always ready, and blocks all the same */
+        return -EOPNOTSUPP;
     }
 }
 

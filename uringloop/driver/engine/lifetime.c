@@ -127,13 +127,13 @@ static void cancel_all(struct ul_uring *uring) {
             const struct ul_operation *operation = &engine->pages[page][slot];
             bool is_in_kernel = ul_is_relayed(operation) ? ul_relay_is_receiving(operation)
                                                          : ul_is_in_kernel(operation);
-            if (operation->opcode && is_in_kernel)
+            if (operation->opcode && operation->opcode != UL_OP_CLOSE && is_in_kernel)
                 cancel_request(uring, operation->token, ul_tag_of(operation));
         }
     }
 }
 
-/* A connection that arrived is nobody's now. */
+/* A descriptor that arrived is nobody's now. */
 static void discard(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
     uint64_t token = cqe->user_data & (((uint64_t)1 << UL_TAG_SHIFT) - 1);
     struct ul_operation *operation = ul_find(uring->engine, token);
@@ -147,7 +147,7 @@ static void discard(struct ul_uring *uring, const struct io_uring_cqe *cqe) {
     }
     if (cqe->user_data != token)
         return;
-    if (operation->opcode == UL_OP_ACCEPT && cqe->res >= 0)
+    if ((operation->opcode == UL_OP_ACCEPT || operation->opcode == UL_OP_OPEN) && cqe->res >= 0)
         close(cqe->res);
     if (is_last)
         operation->phase = UL_PHASE_NONE;
@@ -194,6 +194,7 @@ void ul_uring_close(struct ul_engine *engine) {
         stop_all(uring);
     else
         discard_completions(uring);
+    ul_file_close_all(uring);
     is_quiet = uring->requests <= ul_ring_staged(uring) || has_owner_ended(uring);
     ul_ring_close(uring);
     free_uring(uring, is_quiet);

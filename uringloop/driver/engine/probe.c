@@ -21,6 +21,7 @@ enum {
     WAITS_MAX = 10, /* a signal may end one early */
     TOKEN = 1,
     PIECE_BYTES = 5,
+    REQUESTS_MAX = 64, /* of the kernel's list */
     QUIET_BYTES = 4 * 1024 * 1024, /* more than a socket takes by default */
 };
 
@@ -269,11 +270,46 @@ static int try_features(uint32_t features, enum ul_probe_step *step) {
     return try_operation(engine, features);
 }
 
-static int ask_kernel(struct ul_probe_result *result) {
+union known_requests {
+    struct io_uring_probe head;
+    char room[sizeof(struct io_uring_probe) + REQUESTS_MAX * sizeof(struct io_uring_probe_op)];
+};
+
+static bool knows(const union known_requests *known, const uint8_t *opcodes, size_t count) {
+    for (size_t index = 0; index < count; index++)
+        if (opcodes[index] > known->head.last_op ||
+            !(known->head.ops[opcodes[index]].flags & IO_URING_OP_SUPPORTED))
+            return false;
+    return true;
+}
+
+/* A list, not a trial: what a request does to a file would be left behind. */
+static uint32_t file_features(int fd, uint32_t disabled) {
+    static const uint8_t FILES[] = {
+        IORING_OP_OPENAT, IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_CLOSE,
+        IORING_OP_FSYNC,  IORING_OP_STATX, IORING_OP_RENAMEAT, IORING_OP_UNLINKAT,
+    };
+    static const uint8_t NAMES[] = {IORING_OP_LINKAT, IORING_OP_MKDIRAT, IORING_OP_SYMLINKAT};
+    static const uint8_t TRUNCATE[] = {UL_KERNEL_FTRUNCATE};
+    union known_requests known = {.room = {0}};
+    uint32_t features = 0;
+    if (io_uring_register((unsigned int)fd, IORING_REGISTER_PROBE, &known, REQUESTS_MAX) < 0 ||
+        !knows(&known, FILES, sizeof(FILES)))
+        return 0;
+    features |= UL_FEATURE_FILES;
+    if (knows(&known, NAMES, sizeof(NAMES)))
+        features |= UL_FEATURE_FILE_NAMES;
+    if (knows(&known, TRUNCATE, sizeof(TRUNCATE)))
+        features |= UL_FEATURE_FILE_TRUNCATE;
+    return disabled & UL_FEATURE_FILES ? 0 : features & ~disabled;
+}
+
+static int ask_kernel(struct ul_probe_result *result, uint32_t disabled, uint32_t *files) {
     struct io_uring_params params = {0};
     int fd = io_uring_setup(2, &params);
     if (fd < 0)
         return fd;
+    *files = file_features(fd, disabled);
     close(fd);
     result->kernel_features = params.features;
     return 0;
@@ -281,12 +317,12 @@ static int ask_kernel(struct ul_probe_result *result) {
 
 void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
     enum ul_probe_step step = UL_PROBE_SETUP;
-    uint32_t features = UL_FEATURE_IO_URING;
+    uint32_t features = UL_FEATURE_IO_URING, files = 0;
     int error;
     *result = (struct ul_probe_result){.step = step};
     if (disabled & UL_FEATURE_IO_URING)
         return;
-    error = ask_kernel(result);
+    error = ask_kernel(result, disabled, &files);
     if (!error)
         error = try_features(features, &step);
     if (error) {
@@ -298,6 +334,6 @@ void ul_probe(uint32_t disabled, struct ul_probe_result *result) {
          feature <<= 1)
         if (!(disabled & feature) && !try_features(features | feature, &step))
             features |= feature;
-    result->features = features;
+    result->features = features | files;
     result->step = UL_PROBE_DONE;
 }

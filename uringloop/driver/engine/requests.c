@@ -203,8 +203,11 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
     case UL_OP_RECVMSG:
         fill_recvmsg(uring, operation, sqe);
         break;
-    default:
+    case UL_OP_POLL:
         fill_watch(operation, sqe);
+        break;
+    default:
+        ul_file_request(operation, sqe);
     }
 }
 

@@ -241,8 +241,11 @@ static void main_completed(struct ul_uring *uring, struct ul_operation *operatio
     case UL_OP_RECVMSG:
         recvmsg_completed(uring, operation, cqe);
         break;
-    default:
+    case UL_OP_POLL:
         watch_completed(uring, operation, cqe);
+        break;
+    default:
+        ul_file_completed(uring, operation, cqe->res);
     }
 }
 

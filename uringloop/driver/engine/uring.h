@@ -2,7 +2,7 @@
  *
  * ring.c knows the two queues, restrictions.c what may pass them, requests.c the SQEs, buffers.c the receive memory, uring.c the
  * operations and the turn, steps.c those operations that no request of the kernel carries out,
- * lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
+ * files.c those about files, lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
  * constants.
  */
 #ifndef URINGLOOP_URING_H
@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 /* Constants newer than liburing 2.3. */
+#define UL_KERNEL_FTRUNCATE 55 /* IORING_OP_FTRUNCATE, 6.9 */
 #ifndef IOU_PBUF_RING_INC
 #define IOU_PBUF_RING_INC 2 /* 6.12 */
 #endif
@@ -318,6 +319,14 @@ void ul_request_readiness(const struct ul_operation *operation, struct io_uring_
 void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe);
 
 void ul_request_poll(int fd, uint32_t mask, uint64_t user_data, struct io_uring_sqe *sqe);
+
+/* files.c ------------------------------------------------------------------------------- */
+
+void ul_file_request(const struct ul_operation *operation, struct io_uring_sqe *sqe);
+void ul_file_completed(struct ul_uring *uring, struct ul_operation *operation, int result);
+
+/* At the end of the engine: carries out each CLOSE that the kernel was not given. */
+void ul_file_close_all(struct ul_uring *uring);
 
 /* buffers.c ----------------------------------------------------------------------------- */
 
