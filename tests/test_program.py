@@ -29,7 +29,7 @@ import os, sys
 here = sys.modules["__main__"]
 print(sys.argv, __name__, __file__, here.__name__, here.__file__, vars(here) is globals())
 print(sys.path[0], __package__, __spec__ and __spec__.name, type(__loader__).__name__)
-print(sorted(globals().keys() - {"__annotations__"}))  # which Python makes beforehand, empty
+print(sorted(globals().keys() - {"__annotations__", "__cached__"}))  # empty; not in each Python
 def annotated(value: no_such_name): ...
 """
 LOOPS = """

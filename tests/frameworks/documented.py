@@ -50,6 +50,11 @@ def command_lines(section: str) -> list[list[str]]:
     return [_for_this_python(shlex.split(line)) for line in lines]
 
 
+def shown(line: list[str]) -> str:
+    """The line in a test's name: without the path of this Python."""
+    return " ".join(line[1:])
+
+
 def _for_this_python(arguments: list[str]) -> list[str]:
     module = _MODULES[arguments[0]]
     return [sys.executable, *(["-m", module] if module else []), *arguments[1:]]

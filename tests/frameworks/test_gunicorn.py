@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.frameworks.documented import APP, command_lines, write_files
+from tests.frameworks.documented import APP, command_lines, shown, write_files
 from tests.frameworks.serving import load, serving
 
 pytest.importorskip("gunicorn")
@@ -33,7 +33,7 @@ def _home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder))
 
 
-@pytest.mark.parametrize("line", command_lines(SECTION), ids=" ".join)
+@pytest.mark.parametrize("line", command_lines(SECTION), ids=shown)
 def test_a_documented_line_serves_on_our_loop(
     line: list[str], folder: Path, loop_kind: str
 ) -> None:

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from tests.frameworks.asgi import uvicorn_server
-from tests.frameworks.documented import APP, command_lines, write_files
+from tests.frameworks.documented import APP, command_lines, shown, write_files
 from tests.frameworks.serving import load, serving
 
 SECTION = "uvicorn"
@@ -53,7 +53,7 @@ async def test_uvicorn_under_load_answers_every_request(loop: AbstractEventLoop)
 
 
 @pytest.mark.ours
-@pytest.mark.parametrize("line", command_lines(SECTION), ids=" ".join)
+@pytest.mark.parametrize("line", command_lines(SECTION), ids=shown)
 def test_a_documented_line_serves_on_our_loop(
     line: list[str], folder: Path, loop_kind: str
 ) -> None:
