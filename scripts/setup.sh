@@ -107,7 +107,7 @@ install_packages() {
         apt-get install -y -q --no-install-recommends $1 >/dev/null </dev/null
 }
 
-# EXTRA is test, dev or bench, as in pyproject.toml.
+# EXTRA is test, dev, bench or frameworks, as in pyproject.toml, or several with commas between.
 need_venv() {
     # The settings of tools, at the end of the file, install nothing.
     stamp="$3 $2 $("$2" -V) $(sed '/^\[tool\./,$d' pyproject.toml | cksum)"

@@ -28,8 +28,9 @@ LINES_PER_C_FUNCTION_MAX = 60
 # The order is from top to bottom: no module may import one above it.
 MAY_IMPORT = {
     "__main__": {"command_line", "doctor"},
-    "command_line": {"", "doctor", "proxy.command", "proxy.errors"},
-    "doctor": {"", "probe", "driver.features"},
+    "command_line": {"", "colours", "doctor", "program", "proxy.command", "proxy.errors"},
+    "doctor": {"", "colours", "probe", "driver.features"},
+    "program": {"running"},
     "proxy.command": {
         "proxy",
         "proxy.addresses",
@@ -312,6 +313,7 @@ MAY_IMPORT = {
     "write_queue": set(),
     "addresses": set(),
     "signatures": set(),
+    "colours": set(),
     "errors": set(),
     "_interpreter": set(),
     "_rendering": set(),

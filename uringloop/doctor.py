@@ -5,9 +5,11 @@ Needs nothing but the package itself: it is for those for whom something does no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 from uringloop import __version__
+from uringloop.colours import coloured
 from uringloop.driver.features import FEATURE_BITS
 from uringloop.probe import Probe, probe
 
@@ -20,20 +22,21 @@ def doctor() -> int:
     try:
         found = probe()
     except (RuntimeError, ValueError) as error:
-        print(f"uringloop cannot run here: {error}")
+        print(f"{coloured('uringloop cannot run here:', 'error', sys.stdout)} {error}")
         return 1
     for line in report(found):
         print(line)
     advice = list(remedies(found))
     for line in advice:
-        print(f"  * {line}")
+        print(f"  {coloured('*', 'attention', sys.stdout)} {line}")
     return 1 if advice else 0
 
 
 def report(found: Probe) -> Iterator[str]:
     """The record in lines for a person."""
     yield f"uringloop {__version__} on Linux {found.kernel}"
-    yield f"  engine           {found.backend}: {found.reason}"
+    engine = coloured(found.backend, "good" if found.io_uring else "attention", sys.stdout)
+    yield f"  engine           {engine}: {found.reason}"
     yield f"  hot modules      {'compiled' if found.compiled else 'interpreted'}"
     missing = [name for name in FEATURE_BITS if name not in found.features]
     yield f"  features         {', '.join(found.features) or 'none'}"

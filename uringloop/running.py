@@ -115,6 +115,22 @@ def install() -> None:
             DeprecationWarning,
             stacklevel=2,
         )
+    _set_policy()
+
+
+def become_default() -> None:
+    """Makes asyncio.new_event_loop(), asyncio.run() and asyncio.Runner use uringloop in this
+    process, on every Python and without a warning: for the command `run`, whose user has
+    asked for it. A program says install().
+    """
+    if hasattr(asyncio, "set_event_loop_policy"):
+        _set_policy()
+    else:  # from 3.16 on Runner, and so run(), takes what this function makes
+        for module in (asyncio, asyncio.events):
+            vars(module)["new_event_loop"] = new_event_loop
+
+
+def _set_policy() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())
