@@ -67,6 +67,12 @@ def test_workers_forked_from_a_loaded_program_share_its_listening_socket(loop_ki
     assert run_program("prefork.py", loop_kind) == "served to the last\n"
 
 
+def test_forked_workers_serve_in_pythons_development_mode(loop_kind: str) -> None:
+    """Debug mode, a debugging allocator; how long callbacks took may be said on stderr."""
+    ended = ended_program("prefork.py", loop_kind, PYTHONDEVMODE="1")
+    assert (ended.returncode, ended.stdout) == (0, "served to the last\n"), ended.stderr
+
+
 @pytest.mark.parametrize(
     "scenario",
     [
