@@ -32,10 +32,15 @@ class Verdict:
 
 
 class Path:
-    """A path that has not begun: begin() starts it."""
+    """A path that has not begun: begin() starts it.
+
+    given   what the user gave as sides, held until the end: a StreamWriter that nobody holds
+            closes its transport (CPython 3.11 and newer)
+    """
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
+        self.given: Any = None
         self.ended: Any = loop.create_future()
         self.verdict: Verdict | None = None
         self._begun_s = time.monotonic()
