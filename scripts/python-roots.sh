@@ -14,6 +14,7 @@
 set -eu
 case $0 in */*) cd "${0%/*}/.." ;; esac
 . scripts/setup.sh
+. scripts/debian.sh
 
 ROOTS=${ROOTS:-build/roots}
 TOOLS='gcc libc6-dev pkg-config liburing-dev openssl libssl-dev wrk ca-certificates'
@@ -47,8 +48,7 @@ make_root() {
 
 # A root is moved to its name when its base system is whole.
 bootstrap() {
-    mirror=${MIRROR:-$(debian_mirror)}
-    [ -n "$mirror" ] || stop "no mirror of Debian in apt's configuration: name one in \$MIRROR"
+    mirror=$(debian_mirror) || exit 1
     say "Python $version: installing Debian $suite into $root"
     rm -rf --one-file-system "$root" "$root.part"
     unshare --mount --propagation private \
@@ -57,20 +57,6 @@ bootstrap() {
         stop "debootstrap failed: $(last_error)"
     printf '%s\n' "$suite" >"$root.part/suite"
     mv "$root.part" "$root"
-}
-
-debian_mirror() {
-    first_debian_target || {
-        apt-get update -q >/dev/null </dev/null
-        first_debian_target || :
-    }
-}
-
-# The first archive that calls itself Debian; none before the first `apt-get update`.
-first_debian_target() {
-    # shellcheck disable=SC2016  # apt's own variable
-    apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' |
-        sed 's,/*$,,' | grep -m 1 .
 }
 
 # An older debootstrap does not know a newer suite's name; all since have sid's way.

@@ -19,6 +19,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 SYSCALL_IO_URING_SETUP = 425  # the same number on every architecture
 IO_URING_PARAMS_BYTES = 120
+FEATURES_OFFSET = 20  # of `features` in struct io_uring_params
+FEAT_RSRC_TAGS = 1 << 10  # the newest bit that 5.13 has
 
 
 def make_loop(kind: str) -> asyncio.AbstractEventLoop:
@@ -63,11 +65,12 @@ def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
 
 
 def io_uring_refusal() -> str | None:
-    """Why this machine has no io_uring, or None. Asks the kernel, not our own probe."""
+    """Why the kernel has no io_uring for us, or None. Asks it, not our own probe."""
     libc = ctypes.CDLL(None, use_errno=True)
     params = ctypes.create_string_buffer(IO_URING_PARAMS_BYTES)
     fd = libc.syscall(SYSCALL_IO_URING_SETUP, 1, params)
     if fd < 0:
         return f"io_uring_setup: {os.strerror(ctypes.get_errno())}"
     os.close(fd)
-    return None
+    features = int.from_bytes(params.raw[FEATURES_OFFSET : FEATURES_OFFSET + 4], sys.byteorder)
+    return None if features & FEAT_RSRC_TAGS else "the kernel's io_uring is older than 5.13's"

@@ -89,6 +89,7 @@ def test_a_switched_off_feature_is_not_used(name: str) -> None:
     ("error", "words"),
     [
         (errno.ENOSYS, "the kernel has no io_uring"),
+        (errno.EOPNOTSUPP, "io_uring is too old; it is used from Linux 5.13 on"),
         (errno.ENOMEM, "RLIMIT_MEMLOCK"),
         (errno.EINVAL, r"io_uring_setup: EINVAL\)"),
     ],

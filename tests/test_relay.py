@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import random
 import socket
 import time
@@ -43,6 +44,19 @@ async def test_bytes_go_both_ways_and_then_each_end(loop, kind, family):
         assert [protocol.lost.result() for protocol in each.protocols] == [None, None]
         assert (relay.bytes_a_to_b, relay.bytes_b_to_a) == (8, 19)
         assert relay.buffers_held == 0
+
+
+async def test_pairs_that_nobody_else_holds_stay_open(loop):
+    """A StreamWriter closes its transport when it is forgotten; a relay does not forget it."""
+    ours, peers = zip(socket.socketpair(), socket.socketpair(), strict=True)
+    with peers[0], peers[1]:
+        relay = uringloop.relay(*[await asyncio.open_connection(sock=sock) for sock in ours])
+        gc.collect()
+        await in_thread(peers[0].sendall, b"question")
+        assert await in_thread(recv_exactly, peers[1], 8) == b"question"
+        for peer in peers:
+            peer.shutdown(socket.SHUT_WR)
+        assert (await relay).reason is RelayEnd.EOF
 
 
 @pytest.mark.parametrize("first", ["a", "b"])

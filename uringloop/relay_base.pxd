@@ -9,6 +9,7 @@ cdef class Relay:
     cdef public object _verdict
     cdef public bint _is_over
     cdef public double _begun_s
+    cdef public object _given
     cdef object _timer
     cdef object _ended
 

@@ -90,6 +90,9 @@ class Relay:
         self._is_over = False
         self._ended: Ended | None = None  # made when somebody awaits it
         self._begun_s = time.monotonic()
+        # What the user gave, until the end: a StreamWriter that nobody holds closes its
+        # transport (CPython 3.11.5 and newer).
+        self._given: tuple[Any, Any] | None = None
 
     def __repr__(self) -> str:
         doing = "done" if self._is_over else "running"
@@ -176,6 +179,7 @@ class Relay:
         if self._is_over or self._verdict is None:
             return
         self._is_over = True
+        self._given = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

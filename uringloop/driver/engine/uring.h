@@ -31,9 +31,11 @@
 #define IORING_ENTER_NO_IOWAIT (1U << 7) /* 6.15 */
 #endif
 
-/* What the engine relies on without a stand-in: all there since 5.11. */
+/* What the engine relies on without a stand-in: all there since 5.13. The last one stands for
+ * polls that go on (IORING_POLL_ADD_MULTI), which came with it and have no bit of their own. */
 #define UL_KERNEL_FEATURES_NEEDED                                                                \
-    (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG)
+    (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL |                    \
+     IORING_FEAT_EXT_ARG | IORING_FEAT_RSRC_TAGS)
 
 enum {
     UL_NS_PER_S = 1000000000,
