@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import random
 import socket
 import time
 
 import pytest
 from peers import in_thread, recv_exactly, recv_until_eof, reset, turns, until_true, wire
-from relays import KINDS, drink, ends, filled, over, pour, until_gone
+from relays import KINDS, StreamRecorder, drink, ends, filled, over, pour, until_gone
 
 import uringloop
 from uringloop import RelayEnd, RelayResult
@@ -43,6 +44,20 @@ async def test_bytes_go_both_ways_and_then_each_end(loop, kind, family):
         assert [protocol.lost.result() for protocol in each.protocols] == [None, None]
         assert (relay.bytes_a_to_b, relay.bytes_b_to_a) == (8, 19)
         assert relay.buffers_held == 0
+
+
+async def test_a_pair_is_kept_that_nobody_else_keeps(loop):
+    """A StreamWriter that is forgotten closes its transport."""
+    async with wire(StreamRecorder) as one, wire(StreamRecorder) as other:
+        relay = uringloop.relay(
+            one.protocol.pair(one.transport), other.protocol.pair(other.transport)
+        )
+        gc.collect()
+        await in_thread(one.peer.sendall, b"kept")
+        assert await in_thread(recv_exactly, other.peer, 4) == b"kept"
+        for peer in (one.peer, other.peer):
+            peer.shutdown(socket.SHUT_WR)
+        assert (await relay).reason is RelayEnd.EOF
 
 
 @pytest.mark.parametrize("first", ["a", "b"])

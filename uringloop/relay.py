@@ -59,6 +59,7 @@ def relay(a: Any, b: Any, *, idle_timeout: float | None = None, limit: int | Non
     else:
         streams = [side.streams(loop, limit_bytes) for side in sides]
         path = StreamsPath(loop, (streams[0], streams[1]), limit_bytes)
+    path.given = (a, b)
     return Relay(path, idle_timeout)
 
 

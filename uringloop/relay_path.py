@@ -32,7 +32,13 @@ class Verdict:
 
 
 class Path:
-    """A path that has not begun: begin() starts it."""
+    """A path that has not begun: begin() starts it.
+
+    given   what it was made for, kept while it goes on: a StreamWriter that is forgotten closes
+            its transport
+    """
+
+    given: tuple[Any, ...] = ()
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
