@@ -6,6 +6,7 @@ cffi has no preprocessor. The C sources are files of their own.
 Environment, for building only:
     URINGLOOP_WERROR=1                     C warnings are errors (the check sets it)
     URINGLOOP_SANITIZE=address,undefined   instruments the engine; slow, for tests
+    URINGLOOP_FAULTS=1                     puts tests/faults between the engine and the kernel
 """
 
 import os
@@ -41,6 +42,16 @@ SOURCES = [
     "probe.c",
 ]
 HEADERS = ["engine.h", "internal.h", "calls.h", "uring.h", "epoll.h", "relay.h", "relay_pool.h"]
+BORDER = Path("tests/faults")
+BORDER_SOURCES = ["border.c", "border_calls.c", "border_ring.c"]
+# Each is `__real_NAME` to the border, and what the engine calls by this name is its `__wrap_NAME`.
+WRAPPED = [
+    *("recv", "recvmsg", "recvmmsg", "read", "send", "sendto", "sendmsg", "write", "writev"),
+    *("sendfile", "accept4", "connect", "getsockname", "getpeername", "poll", "epoll_ctl"),
+    *("epoll_wait", "syscall", "malloc", "calloc", "realloc", "free", "mmap", "munmap"),
+    *("io_uring_queue_init_params", "io_uring_queue_exit", "io_uring_register"),
+    "io_uring_enter2",
+]
 LIBURING_AT_LEAST = "2.3"
 REMEDY = "apt-get install liburing-dev pkg-config gcc python3-dev"
 C_FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fvisibility=hidden"]
@@ -106,9 +117,9 @@ def liburing_link_flags(cflags: list[str]) -> list[str]:
     return dynamic
 
 
-def declarations() -> str:
-    """engine.h as cffi wants it: without the lines for the preprocessor."""
-    lines = (HERE / ENGINE / "engine.h").read_text().splitlines()
+def declarations(header: Path) -> str:
+    """A header as cffi wants it: without the lines for the preprocessor."""
+    lines = (HERE / header).read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
@@ -129,15 +140,23 @@ def make_ffi() -> Any:
     require_headers(cflags)
     flags = extra_c_flags()
     ffi = FFI()
-    ffi.cdef(declarations())
+    headers = [ENGINE / "engine.h"]
+    sources = [str(ENGINE / name) for name in SOURCES]
+    link_flags = [*flags, *liburing_link_flags(cflags), "-pthread"]
+    if os.environ.get("URINGLOOP_FAULTS") == "1":
+        headers.append(BORDER / "border.h")
+        sources += [str(BORDER / name) for name in BORDER_SOURCES]
+        link_flags += [f"-Wl,--wrap={name}" for name in WRAPPED]
+    for header in headers:
+        ffi.cdef(declarations(header))
     ffi.set_source(
         MODULE,
-        '#include "engine.h"',
-        sources=[str(ENGINE / name) for name in SOURCES],
+        "\n".join(f'#include "{header.name}"' for header in headers),
+        sources=sources,
         depends=[str(ENGINE / name) for name in HEADERS],
-        include_dirs=[str(ENGINE)],
+        include_dirs=[str(header.parent) for header in headers],
         extra_compile_args=[*C_FLAGS, *flags, *cflags],
-        extra_link_args=[*flags, *liburing_link_flags(cflags), "-pthread"],
+        extra_link_args=link_flags,
     )
     return ffi
 

@@ -78,15 +78,18 @@ add_count() {
     done
 }
 
-# build_apart NAME VARIABLE=VALUE: a copy of the package under build/NAME, built with that.
+# build_apart NAME VARIABLE=VALUE ...: a copy of the package under build/NAME, built with that.
 build_apart() {
-    env URINGLOOP_PURE=1 "$2" .venv/bin/python setup.py -q build \
-        --build-base "build/$1/base" --build-lib "build/$1/lib"
+    apart=build/$1
+    shift
+    env URINGLOOP_PURE=1 "$@" .venv/bin/python setup.py -q build \
+        --build-base "$apart/base" --build-lib "$apart/lib"
 }
 
-# The contract suite of the engines, on the build under address and undefined behaviour
-# sanitizers, in a folder where no other build is found. The Python that loads the engine
-# is not instrumented, so leaks are not looked for.
+# The contract suite of the engines, and the scenarios with faults at the border to the kernel, on
+# the build under address and undefined behaviour sanitizers, in a folder where no other build is
+# found. The Python that loads the engine is not instrumented, so leaks are looked for only in
+# programs of which tests/sanitized reads what is found.
 sanitized_tests() {
     rm -rf build/sanitize/lib/tests
     cp -R tests pyproject.toml build/sanitize/lib/
@@ -95,7 +98,8 @@ sanitized_tests() {
         ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
         UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
         PYTHONMALLOC=malloc URINGLOOP_PURE=1 \
-        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" tests/driver
+        "$PWD/.venv/bin/python" -m pytest -q -p no:cacheprovider -n "$workers" \
+        tests/driver tests/faults
     count
 }
 

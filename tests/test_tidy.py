@@ -331,7 +331,7 @@ def python_files() -> list[Path]:
 
 
 def c_files() -> list[Path]:
-    folders = (PACKAGE / "driver" / "engine", ROOT / "bench" / "native")
+    folders = (PACKAGE / "driver" / "engine", ROOT / "bench" / "native", ROOT / "tests" / "faults")
     return sorted(path for folder in folders for path in folder.glob("*.[ch]"))
 
 

@@ -24,13 +24,18 @@ CLOSED_DESCRIPTOR = -errno.EBADF
 # here is raised all the same.
 _SOCKET = frozenset({errno.EBADF, errno.ENOTSOCK, errno.EFAULT, errno.EINVAL, errno.ENOMEM})
 _NETWORK = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
-ANSWERS: dict[str, frozenset[int]] = {
-    "accept": _SOCKET | ACCEPT_EXHAUSTED | {errno.EOPNOTSUPP, errno.EPERM},
-    "recv": _SOCKET | {errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT},
-    "send": _SOCKET
+_RECEIVING = _SOCKET | {errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT}
+_SENDING = (
+    _SOCKET
     | {errno.EACCES, errno.EALREADY, errno.ECONNRESET, errno.EDESTADDRREQ, errno.EISCONN}
     | {errno.EMSGSIZE, errno.ENOBUFS, errno.ENOTCONN, errno.EOPNOTSUPP, errno.EPIPE}
-    | {errno.ETIMEDOUT},
+    | {errno.ETIMEDOUT}
+)
+ANSWERS: dict[str, frozenset[int]] = {
+    "accept": _SOCKET | ACCEPT_EXHAUSTED | {errno.EOPNOTSUPP, errno.EPERM},
+    "recv": _RECEIVING,
+    "send": _SENDING,
+    "relay": _RECEIVING | _SENDING,
     "connect": _NETWORK
     | {errno.EACCES, errno.EPERM, errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
     | {errno.EALREADY, errno.EBADF, errno.EFAULT, errno.EISCONN, errno.ENOTSOCK}

@@ -13,7 +13,7 @@ from typing import Any
 from tests.simulator.chance import MICROSECOND, MILLISECOND, NEVER
 from tests.simulator.kernel import Kernel, Outside, Target
 from tests.simulator.memory import Command, Memory
-from tests.simulator.requests import KINDS, NAMES, TARGETS, Answer, Request
+from tests.simulator.requests import KINDS, NAMES, TARGETS, Answer, RelayRequest, Request
 from tests.simulator.streams import Stream
 from uringloop.driver.binding import UL_LAZY, UL_OP_CANCEL, ffi, lib
 from uringloop.errors import ANSWERS
@@ -23,7 +23,7 @@ SHORTAGE = 100 * MICROSECOND
 LATE_ANSWERS_MAX = 3
 
 RECEIVES = frozenset({lib.UL_OP_RECV, lib.UL_OP_RECVMSG})
-SENDS = frozenset({lib.UL_OP_SEND, lib.UL_OP_SENDFILE})
+SENDS = frozenset({lib.UL_OP_SEND, lib.UL_OP_SENDFILE, lib.UL_OP_RELAY})
 
 # How a turn says that it failed as no engine does; see driver.SimulatedDriver.explain().
 FAILED = -errno.EPROTO
@@ -80,12 +80,15 @@ class SimulatedEngine:
         self.is_woken = False
         self.kernel.tick()
         shared.in_flight = len(self.requests)
+        relays = [each for each in self.requests.values() if isinstance(each, RelayRequest)]
+        shared.relay_buffers_held = sum(1 for each in relays if each.held)
         shared.counters.events += shared.event_count
         return int(shared.event_count)
 
     def _wait(self, deadline: int) -> None:
         """Gathers events, until one counts; the virtual clock goes on meanwhile."""
         while True:
+            self.kernel.let_others_run()
             self.kernel.move_streams()
             self._step_all()
             if self._counting or self.is_woken or self.memory.is_full():
@@ -137,7 +140,7 @@ class SimulatedEngine:
                 self._closed.append(target)
 
     def _requests_of(self, target: Target) -> list[Request]:
-        return [each for each in self.requests.values() if each.target is target]
+        return [each for each in self.requests.values() if target in each.targets()]
 
     def _closed_under(self, requests: list[Request]) -> None:
         for request in requests:
@@ -173,6 +176,8 @@ class SimulatedEngine:
 
     def _start(self, command: Command) -> None:
         target = self.kernel.target_of(command.fd)
+        if isinstance(target, Outside) and command.opcode == lib.UL_OP_CONNECT:
+            target = self.kernel.adopt(command.fd)
         if not isinstance(target, TARGETS.get(command.opcode, object)) or target is None:
             self.violations.append(f"{NAMES.get(command.opcode)} of descriptor {command.fd}")
             self.memory.give(command, -errno.EBADF, 0, more=False)
@@ -190,11 +195,14 @@ class SimulatedEngine:
         command = request.command
         if command.token in self.requests:
             self.violations.append(f"{request.name}: its token is in use")
-        if command.opcode in SENDS and any(
-            each.target is request.target and each.command.opcode in SENDS
-            for each in self.requests.values()
-        ):
-            self.violations.append(f"a second send on {request.target.number}")
+        sent_to = [self._sent_to(each) for each in self.requests.values()]
+        if command.opcode in SENDS and self._sent_to(request) in sent_to:
+            self.violations.append(f"a second send on {self._sent_to(request).number}")
+
+    @staticmethod
+    def _sent_to(request: Request) -> Any:
+        """The stream that it sends to; None where it does not."""
+        return request.targets()[-1] if request.command.opcode in SENDS else None
 
     # -- answers ------------------------------------------------------------------------
 
@@ -218,7 +226,7 @@ class SimulatedEngine:
         answer = self._answer(request)
         request.at = self.kernel.now_ns + self.chance.delay_ns()
         if answer is None:
-            self.met["a short send"] += 1
+            self.met["progress without an event"] += 1
         else:
             self._give(request, answer)
 
@@ -269,6 +277,7 @@ class SimulatedEngine:
         self._counting += answer.result < 0 or not is_lazy
         if answer.final:
             del self.requests[command.token]
+            request.ended()
 
     @staticmethod
     def _shown(request: Request, answer: Answer) -> str:

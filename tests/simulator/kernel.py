@@ -9,11 +9,12 @@ import errno
 import os
 import select
 import socket
+import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tests.simulator.chance import MICROSECOND, NEVER, SECOND, Chance
-from tests.simulator.datagrams import DatagramSocket
+from tests.simulator.datagrams import HOST, DatagramSocket
 from tests.simulator.streams import (
     DIRECT_BUFFER_BYTES,
     Connection,
@@ -54,6 +55,7 @@ class Kernel:
         self.datagrams: list[DatagramSocket] = []
         self._listeners: list[Listener] = []
         self._targets: dict[int, Target] = {}
+        self._others: list[tuple[int, Callable[[], object]]] = []
         self._wires = select.poll()
         self._by_wire: dict[int, Stream] = {}
         self._numbers = 0
@@ -96,10 +98,19 @@ class Kernel:
         sock.setblocking(False)
         number = self._next_number()
         address = f"\0simulated {number}"
-        listener = Listener(number, sock, pack_sockaddr(socket.AF_UNIX, address) or b"")
+        names = (
+            pack_sockaddr(socket.AF_UNIX, address) or b"",
+            pack_sockaddr(socket.AF_INET, (HOST, number)) or b"",
+        )
+        listener = Listener(number, sock, names)
         self._listeners.append(listener)
         self._targets[listener.fd] = listener
         return sock, address
+
+    def tcp_listening_socket(self) -> tuple[socket.socket, str, int]:
+        """The same, with a host in digits and a port to connect to."""
+        sock, _ = self.listening_socket()
+        return sock, HOST, self._listeners[-1].number
 
     def datagram_socket(self) -> DatagramSocket:
         sock = DatagramSocket(self, self._next_number())
@@ -130,6 +141,33 @@ class Kernel:
         one.peer, other.peer = other, one
         one.connection = other.connection = connection
 
+    def adopt(self, fd: int) -> Stream:
+        """Has a socket that a program made by itself be a simulated one from now on. Its program
+        may close it at any time."""
+        stream = self._new_stream()
+        with self._open(stream) as sock:
+            os.dup2(sock.fileno(), fd, inheritable=False)
+        del self._targets[stream.fd]
+        stream.fd = fd
+        stream.is_raw = True
+        self._targets[fd] = stream
+        return stream
+
+    # -- other threads ------------------------------------------------------------------
+
+    def run_in_another_thread(self, delay_s: float, function: Callable[[], object]) -> None:
+        """Has `function` called by another thread while the engine waits, so much later."""
+        self._others.append((self.now_ns + int(delay_s * SECOND), function))
+
+    def let_others_run(self) -> None:
+        """Those whose time has come, one after the other, each in a thread of its own."""
+        due = [each for each in self._others if each[0] <= self.now_ns]
+        self._others = [each for each in self._others if each[0] > self.now_ns]
+        for _, function in self.chance.shuffled(due):
+            thread = threading.Thread(target=function)
+            thread.start()
+            thread.join()
+
     # -- connections --------------------------------------------------------------------
 
     def connect(self, stream: Stream, name: bytes) -> int:
@@ -137,7 +175,7 @@ class Kernel:
         if stream.peer is not None:
             return -errno.EISCONN
         for listener in self._listeners:
-            if listener.name == name and not listener.closed:
+            if name in listener.names and not listener.closed:
                 server_end = self._new_stream()
                 self._join(stream, server_end)
                 listener.queue.append(server_end)
@@ -188,7 +226,9 @@ class Kernel:
 
     def next_at(self) -> int:
         """When something will move by itself."""
-        return min((stream.next_at() for stream in self._moving()), default=NEVER)
+        times = [stream.next_at() for stream in self._moving()]
+        times += [at for at, _ in self._others]
+        return min(times, default=NEVER)
 
     def route_datagram(self, sender: DatagramSocket, message: bytes, receiver: bytes) -> None:
         """Lets a message arrive: once, and in a storm not at all, or twice."""

@@ -18,7 +18,7 @@ from tests.simulator.kernel import Outside, Target
 from tests.simulator.memory import Command, bytes_at, name_at, pieces_at, write_name_at
 from tests.simulator.streams import Listener, Stream
 from uringloop.driver import binding
-from uringloop.driver.binding import UL_NAME_BYTES, UL_ONCE, UL_VECTORED, lib
+from uringloop.driver.binding import UL_NAME_BYTES, UL_ONCE, UL_VECTORED, ffi, lib
 
 if TYPE_CHECKING:
     from tests.simulator.engine import SimulatedEngine
@@ -32,6 +32,7 @@ NAMES: dict[int, str] = {
     binding.UL_OP_RECVMSG: "recvmsg",
     binding.UL_OP_SENDMSG: "sendmsg",
     binding.UL_OP_SENDFILE: "sendfile",
+    binding.UL_OP_RELAY: "relay",
 }
 
 RECEIVE_BUFFER_BYTES = 65_536
@@ -84,6 +85,10 @@ class Request:
     def is_once(self) -> bool:
         return bool(self.command.flags & UL_ONCE)
 
+    def targets(self) -> list[Any]:
+        """The sockets that it is about."""
+        return [self.target]
+
     def is_ready(self) -> bool:
         """Whether a step would get anywhere without a cancel or an error."""
         raise NotImplementedError
@@ -92,15 +97,24 @@ class Request:
         """Goes on; None where there is nothing to tell yet."""
         raise NotImplementedError
 
+    def ended(self) -> None:
+        """Its final event was given."""
+
     def fail(self, error: int) -> Answer:
         """Ends with `error`, and does to the socket what goes with it."""
         is_harmless = self.name == "sendfile" and not self.done and error in _NOT_SO
-        if isinstance(self.target, Stream) and self.target.connection and not is_harmless:
-            self.target.connection.faults.append(f"{self.name}: {errno.errorcode[error]}")
-            if error in _ENDS_CONNECTION and not self.target.broken:
-                self.target.reset_peer(f"{self.name} broke the connection")
-                self.target.break_off(0)
+        if isinstance(self.target, Stream) and not is_harmless:
+            self.break_stream(self.target, error)
         return Answer(-error, self.done)
+
+    def break_stream(self, stream: Stream, error: int) -> None:
+        """What an errno of one of its operations means to a stream."""
+        if stream.connection is None:
+            return
+        stream.connection.faults.append(f"{self.name}: {errno.errorcode[error]}")
+        if error in _ENDS_CONNECTION and not stream.broken:
+            stream.reset_peer(f"{self.name} broke the connection")
+            stream.break_off(0)
 
     def receive_limit(self) -> int:
         length = self.command.length if self.is_once else 0
@@ -121,7 +135,7 @@ class Accept(Request):
 
     def step(self) -> Answer | None:
         stream = self.kernel.accept(self.target)
-        own, peer = self.target.name, self.kernel.name_of(stream)
+        own, peer = self.target.names[0], self.kernel.name_of(stream)
         if self.is_once:
             if self.command.address:
                 write_name_at(self.command.address, peer)
@@ -250,7 +264,9 @@ class Poll(Request):
         else:
             ready = {select.POLLIN: target.is_readable(), select.POLLOUT: target.is_writable()}
             ready[select.POLLRDHUP] = target.ended
-        return self.command.argument & sum(bit for bit, holds in ready.items() if holds)
+        mask = self.command.argument & sum(bit for bit, holds in ready.items() if holds)
+        is_broken = isinstance(target, Stream) and (target.broken or bool(target.error))
+        return mask | (select.POLLERR if is_broken else 0)
 
 
 class ReceiveMessage(Request):
@@ -285,6 +301,92 @@ class SendMessage(Request):
         return Answer(len(data))
 
 
+class RelayRequest(Request):
+    """One direction; `held` was received and is not sent. It tells its progress by no event."""
+
+    target: Stream
+
+    def __init__(self, engine: SimulatedEngine, command: Command, target: Target) -> None:
+        super().__init__(engine, command, target)
+        self.destination: Any = engine.kernel.target_of(command.argument)
+        self.held = bytearray()
+        self._state = ffi.cast("struct ul_relay_state *", command.address)
+        ffi.memmove(self._state, ffi.new("struct ul_relay_state *"), ffi.sizeof(self._state[0]))
+
+    def targets(self) -> list[Any]:
+        return [self.target, self.destination]
+
+    def is_ready(self) -> bool:
+        return self._can_send() or self._can_receive()
+
+    def _can_send(self) -> bool:
+        return bool(self.held) and (self.destination.is_writable() or self.destination.shut)
+
+    def _can_receive(self) -> bool:
+        source = self.target
+        if source.inbox and not source.error:
+            return len(self.held) < self.command.length
+        return bool(source.error) or (source.ended and not self.held)
+
+    def step(self) -> Answer | None:
+        sends = self._can_send() and (not self._can_receive() or self.kernel.chance.happens(500))
+        answer = self._send() if sends else self._receive()
+        self._state.progress_ns = self.kernel.now_ns
+        self._tell()
+        return answer
+
+    def ended(self) -> None:
+        self.held.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._state.bytes = self.done
+        self._state.bytes_held = len(self.held)
+        self._state.buffers_held = bool(self.held)
+
+    def _send(self) -> Answer | None:
+        destination = self.destination
+        if destination.error or destination.broken or destination.shut:
+            error = destination.error or errno.EPIPE
+            destination.error = 0
+            return self._failed(binding.UL_RELAY_SEND, error)
+        size = self.kernel.chance.part_of(min(len(self.held), destination.send_room()))
+        destination.outbox += self.held[:size]
+        del self.held[:size]
+        self.done += size
+        return None
+
+    def _receive(self) -> Answer | None:
+        source = self.target
+        if source.error:
+            error, source.error = source.error, 0
+            return self._failed(binding.UL_RELAY_RECEIVE, error)
+        if not source.inbox:
+            return self._carry_end()
+        room = self.command.length - len(self.held)
+        size = self.kernel.chance.part_of(min(len(source.inbox), room))
+        self.held += source.inbox[:size]
+        del source.inbox[:size]
+        return None
+
+    def _carry_end(self) -> Answer:
+        if self.destination.broken:
+            return self._failed(binding.UL_RELAY_SEND, errno.ENOTCONN)
+        self.destination.shut_sending()
+        return Answer(self.done, self.done)
+
+    def fail(self, error: int) -> Answer:
+        """On either side; what is held is lost to both."""
+        side = self.kernel.chance.pick((binding.UL_RELAY_RECEIVE, binding.UL_RELAY_SEND))
+        for stream in self.targets():
+            self.break_stream(stream, error)
+        return self._failed(side, error)
+
+    def _failed(self, side: int, error: int) -> Answer:
+        self._state.failed = side
+        return Answer(-error, self.done)
+
+
 KINDS: dict[int, type[Request]] = {
     lib.UL_OP_ACCEPT: Accept,
     lib.UL_OP_RECV: Receive,
@@ -294,6 +396,7 @@ KINDS: dict[int, type[Request]] = {
     lib.UL_OP_RECVMSG: ReceiveMessage,
     lib.UL_OP_SENDMSG: SendMessage,
     lib.UL_OP_SENDFILE: SendFile,
+    lib.UL_OP_RELAY: RelayRequest,
 }
 TARGETS: dict[int, type] = {
     lib.UL_OP_ACCEPT: Listener,
@@ -303,4 +406,5 @@ TARGETS: dict[int, type] = {
     lib.UL_OP_RECVMSG: DatagramSocket,
     lib.UL_OP_SENDMSG: DatagramSocket,
     lib.UL_OP_SENDFILE: Stream,
+    lib.UL_OP_RELAY: Stream,
 }

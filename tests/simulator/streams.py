@@ -8,6 +8,7 @@ program does without the engine: it sends directly, shuts its sending side, clos
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from collections import deque
@@ -146,6 +147,12 @@ class Stream:
     def is_writable(self) -> bool:
         return self.broken or bool(self.error) or (self.peer is not None and self.send_room() > 0)
 
+    def shut_sending(self) -> None:
+        """Ends what is sent, behind the outbox; the program's descriptor shows it too."""
+        self.shut = True
+        with socket.socket(fileno=os.dup(self.fd)) as twin:
+            twin.shutdown(socket.SHUT_WR)
+
     def is_over(self) -> bool:
         """Whether the program has closed it and nothing of it is under way."""
         return self.closed and self.next_at() == NEVER and not self.outbox
@@ -155,14 +162,14 @@ class Listener:
     """A listening socket and who waits to be accepted.
 
     sock    the program's; it is closed when the program has closed it
-    name    its sockaddr
+    names   its sockaddrs
     queue   the ends that a server is to be given
     """
 
-    def __init__(self, number: int, sock: socket.socket, name: bytes) -> None:
+    def __init__(self, number: int, sock: socket.socket, names: tuple[bytes, ...]) -> None:
         self.number = number
         self.sock = sock
-        self.name = name
+        self.names = names
         self.fd = sock.fileno()
         self.queue: deque[Stream] = deque()
         self.closed = False

@@ -30,8 +30,9 @@ from tests.simulator.scenarios.calls import accept_cancel, sendfile, sock_cancel
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
 from tests.simulator.scenarios.flow import pause_resume, pipes
+from tests.simulator.scenarios.relaying import relay
 from tests.simulator.scenarios.tls import start_tls, tls_echo
-from tests.simulator.world import Scenario, World, command_of, run
+from tests.simulator.world import Scenario, SimulatedWorld, command_of, run
 from uringloop.errors import ANSWERS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,7 +61,7 @@ def nothing_forgotten() -> Iterator[None]:
 
 def run_seed(
     scenario: Scenario, seed: int, engine: type[SimulatedEngine] = SimulatedEngine
-) -> World:
+) -> SimulatedWorld:
     """The run; whatever goes wrong is told with the line that repeats it."""
     try:
         return run(scenario, seed, engine)
@@ -139,12 +140,12 @@ MET = {
     "a cancel of nothing",
     "a cancel that lost",
     "a cancel that won",
-    "a short send",
     "a turn without a look",
     "a wait that ended early",
     "an error",
     "more events than fit",
     "no receive buffer left",
+    "progress without an event",
     "receive buffers that were short",
 }
 
@@ -189,6 +190,7 @@ SCENARIOS_OF = {
     "recvmsg": [udp, udp_calls],
     "sendmsg": [udp_calls],
     "sendfile": [sendfile],
+    "relay": [relay],
 }
 
 
@@ -218,6 +220,7 @@ PAGES = {
     "recvmsg": ["recv.2", "ip.7", "connect.2"],
     "sendmsg": ["send.2", "ip.7", "udp.7", "connect.2"],
     "sendfile": ["sendfile.2", "send.2", "tcp.7"],
+    "relay": ["recv.2", "send.2", "tcp.7", "unix.7"],
 }
 
 

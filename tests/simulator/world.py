@@ -15,12 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import uringloop.loop
 from tests.simulator.chance import Chance
 from tests.simulator.driver import SimulatedDriver
 from tests.simulator.engine import SimulatedEngine
 from tests.simulator.kernel import Kernel
 from tests.simulator.streams import Connection, Stream
+from uringloop.loop import EventLoop
 
 PATTERN_BYTES = 1 << 20
 SIZES = (1, 100, 5_000, 70_000, 150_000)
@@ -55,20 +55,22 @@ class AtOnce(ThreadPoolExecutor):
 
 
 class World:
-    """What a scenario works with.
+    """What a scenario works with, whichever kernel is below.
 
+    kernel      makes sockets, and tells of each connection what went wrong with it
     chance      the scenario's own choices
     protocols   all Tracked ones
     reports     what the loop's exception handler was told
     is_orderly  whether connections of this scenario fail only where the kernel lets them
     """
 
-    def __init__(self, seed: int, name: str, engine: type[SimulatedEngine]) -> None:
+    loop_class: type[EventLoop] = EventLoop
+
+    def __init__(self, seed: int, name: str, kernel: Any, driver: Any) -> None:
         self.chance = Chance(seed, f"{name}, the program")
-        self.kernel = Kernel(Chance(seed, f"{name}, the kernel"))
-        self.driver = SimulatedDriver(self.kernel, engine)
-        self.engine = self.driver.engine
-        self.loop = uringloop.loop.EventLoop(driver=self.driver)
+        self.kernel = kernel
+        self.driver = driver
+        self.loop = self.loop_class(driver=driver)
         self.loop.set_default_executor(AtOnce())
         self.loop.set_exception_handler(lambda _, context: self.reports.append(context))
         self.protocols: list[Tracked] = []
@@ -114,15 +116,12 @@ class World:
         _, protocol = await self.loop.create_connection(factory, sock=sock, **kwargs)
         return protocol
 
-    def stream_of(self, sock: Any) -> Stream:
-        stream = self.kernel.target_of(sock.fileno())
-        assert isinstance(stream, Stream)
-        return stream
+    def mark_raw(self, sock: Any) -> None:
+        """A program works this socket by sock_* calls, and may close it at any time."""
 
-    def connection_of(self, sock: Any) -> Connection:
-        connection = self.stream_of(sock).connection
-        assert connection is not None
-        return connection
+    def connection_of(self, sock: Any) -> Any:
+        """What both ends have in common; its `faults` say in words what went wrong."""
+        raise NotImplementedError
 
     def expect_injected(self, operation: str, error: OSError) -> None:
         if (operation, error.errno) not in self.kernel.injected:
@@ -142,15 +141,10 @@ class World:
 
     def leftovers(self) -> Iterator[str]:
         """What may not be at the end of any run."""
-        yield from self.engine.violations
-        requests = [each for each in self.engine.requests.values() if each.target.number]
-        yield from (f"in flight: {each.name}" for each in requests)
         if len(self.loop._in_flight) != self.loop._watches.is_armed:
             yield f"{len(self.loop._in_flight)} tokens are in use"
         if self.driver.state().buffers_held:
             yield "receive buffers are held"
-        yield from (f"open: {each}" for each in self.kernel.left_open())
-        yield from (f"not accepted: {each}" for each in self.kernel.waiting())
         yield from (f"a transport: {each!r}" for each in self.loop._transports.values())
         for protocol in self.protocols:
             yield from protocol.complaints()
@@ -165,12 +159,65 @@ class World:
         is_pipes = "error on pipe transport" in report["message"]
         return is_pipes or ("accept", error.errno) in self.kernel.injected
 
+    def close(self) -> None:
+        """Ends the loop, and what of its kernel is not real."""
+        self.loop.close()
+
     async def settle(self) -> None:
         """Waits until nothing can still be going on."""
         await asyncio.sleep(SETTLE_S)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
             raise FailedError(f"tasks are left: {others}")
+
+
+class SimulatedLoop(EventLoop):
+    """A TCP socket that was connected is a Unix one below, to which TCP's options mean nothing."""
+
+    def _make_socket_transport(self, sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
+        if sock.family != socket.AF_UNIX:
+            sock = socket.socket(fileno=sock.detach())
+        return super()._make_socket_transport(sock, *args, **kwargs)
+
+
+class SimulatedWorld(World):
+    """On the simulated kernel.
+
+    engine   what answers the commands; the class of it may be wrong on purpose
+    """
+
+    loop_class = SimulatedLoop
+
+    def __init__(self, seed: int, name: str, engine: type[SimulatedEngine]) -> None:
+        kernel = Kernel(Chance(seed, f"{name}, the kernel"))
+        driver = SimulatedDriver(kernel, engine)
+        super().__init__(seed, name, kernel, driver)
+        self.engine = driver.engine
+
+    def _stream_of(self, sock: Any) -> Stream:
+        stream = self.kernel.target_of(sock.fileno())
+        assert isinstance(stream, Stream)
+        return stream
+
+    def mark_raw(self, sock: Any) -> None:
+        self._stream_of(sock).is_raw = True
+
+    def connection_of(self, sock: Any) -> Connection:
+        connection = self._stream_of(sock).connection
+        assert connection is not None
+        return connection
+
+    def leftovers(self) -> Iterator[str]:
+        yield from self.engine.violations
+        requests = [each for each in self.engine.requests.values() if each.target.number]
+        yield from (f"in flight: {each.name}" for each in requests)
+        yield from super().leftovers()
+        yield from (f"open: {each}" for each in self.kernel.left_open())
+        yield from (f"not accepted: {each}" for each in self.kernel.waiting())
+
+    def close(self) -> None:
+        super().close()
+        self.kernel.close()
 
 
 def _first_difference(received: bytes, sent: bytes) -> str:
@@ -251,18 +298,25 @@ class Tracked(asyncio.Protocol):
 Scenario = Callable[[World], Awaitable[None]]
 
 
-def run(scenario: Scenario, seed: int, engine: type[SimulatedEngine] = SimulatedEngine) -> World:
-    """Runs one scenario on one seed.
+def run_in(world: World, scenario: Scenario) -> None:
+    """Runs one scenario to its end, and looks at what is left.
 
     raises   FailedError, StuckError, or whatever came of a bug
     """
-    world = World(seed, scenario.__name__, engine)
     with _closed_at_the_end(world):
         world.loop.run_until_complete(scenario(world))
         world.loop.run_until_complete(world.settle())
         leftovers = list(world.leftovers())
         if leftovers:
             raise FailedError("; ".join(leftovers))
+
+
+def run(
+    scenario: Scenario, seed: int, engine: type[SimulatedEngine] = SimulatedEngine
+) -> SimulatedWorld:
+    """Runs one scenario on one seed of the simulator; raises what run_in() does."""
+    world = SimulatedWorld(seed, scenario.__name__, engine)
+    run_in(world, scenario)
     return world
 
 
@@ -271,8 +325,7 @@ def _closed_at_the_end(world: World) -> Iterator[None]:
     try:
         yield
     finally:
-        world.loop.close()
-        world.kernel.close()
+        world.close()
 
 
 def command_of(scenario: Scenario, seed: int) -> str:

@@ -11,7 +11,9 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from uringloop.driver.binding import UL_OP_ACCEPT, UL_OP_OPEN, ffi, lib
@@ -20,6 +22,7 @@ from uringloop.driver.features import FEATURE_BITS, feature_names
 from uringloop.driver.in_flight import InFlight
 from uringloop.driver.rings import Rings
 
+_USUAL_SIZES: Mapping[str, int] = MappingProxyType({})
 _COUNTERS = tuple(name for name, _ in ffi.typeof("struct ul_counters").fields)
 
 
@@ -42,11 +45,13 @@ class DriverState:
 class Driver:
     """An open engine and its operations in flight.
 
+    sizes       fields of struct ul_config, for tests; what is missing has its default
     monotonic   the clock that the engine waits by, in seconds
     """
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: Choice, sizes: Mapping[str, int] = _USUAL_SIZES) -> None:
         self.choice = choice
+        self._sizes = sizes
         self.monotonic = time.monotonic
         self._is_bound = bool(choice.features & FEATURE_BITS["single_issuer"])
         self.in_flight = InFlight()
@@ -59,8 +64,7 @@ class Driver:
         _drivers.add(self)
 
     def _open(self) -> None:
-        config = ffi.new("struct ul_config *")
-        config.features = self.choice.features
+        config = ffi.new("struct ul_config *", {"features": self.choice.features, **self._sizes})
         engine = ffi.new("struct ul_engine **")
         answer = lib.ul_open(config, engine)
         if answer < 0:

@@ -38,7 +38,7 @@ async def end(task: asyncio.Task[None], over: asyncio.Event) -> None:
 def raw_pair(world: World) -> tuple[socket.socket, socket.socket]:
     pair = world.kernel.stream_pair()
     for sock in pair:
-        world.stream_of(sock).is_raw = True
+        world.mark_raw(sock)
     return pair
 
 
@@ -133,7 +133,7 @@ async def accept_cancel(world: World) -> None:
 async def _visit(world: World, address: str, number: int) -> int | None:
     """Connects and says its number, which it answers; None if it came to nothing."""
     sock = world.kernel.stream_socket()
-    world.stream_of(sock).is_raw = True
+    world.mark_raw(sock)
     try:
         answer = await cancelled_sometimes(world, world.loop.sock_connect(sock, address))
         if answer is CANCELLED:
@@ -162,7 +162,7 @@ async def _accept_all(
         if answer is CANCELLED:
             continue
         sock, _ = answer
-        world.stream_of(sock).is_raw = True
+        world.mark_raw(sock)
         with sock:
             try:
                 served.extend(await world.loop.sock_recv(sock, 1))

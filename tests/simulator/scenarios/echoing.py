@@ -166,6 +166,7 @@ class Front(Relay):
                 back.transport.close()
             return
         self.other, back.other = back, self
+        self.faults += back.connection.faults
         back.connection.faults = self.faults
         if back.lost.done():
             self.faults.append("the upstream connection ended before it was used")

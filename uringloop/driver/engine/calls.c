@@ -92,8 +92,9 @@ static ssize_t write_some(const struct ul_operation *operation) {
     void *memory = (void *)(uintptr_t)operation->address;
     size_t length = operation->length;
     if (operation->flags & UL_VECTORED)
-        return writev(operation->fd, memory, length < IOV_MAX ? (int)length : IOV_MAX);
-    return write(operation->fd, memory, length);
+        return UL_UNINTERRUPTED(
+            writev(operation->fd, memory, length < IOV_MAX ? (int)length : IOV_MAX));
+    return UL_UNINTERRUPTED(write(operation->fd, memory, length));
 }
 
 /* A short write means that the pipe is full. Only more iovecs than one writev takes are a
@@ -137,10 +138,10 @@ int64_t ul_call_write(struct ul_engine *engine, struct ul_operation *operation) 
 
 int64_t ul_call_sendmsg(struct ul_engine *engine, const struct ul_operation *operation) {
     const struct ul_name *name = (struct ul_name *)(uintptr_t)operation->argument;
-    ssize_t sent = sendto(operation->fd, (void *)(uintptr_t)operation->address,
-                          operation->length, MSG_DONTWAIT | MSG_NOSIGNAL,
-                          (struct sockaddr *)(name ? name->bytes : NULL),
-                          name ? name->length : 0);
+    ssize_t sent = UL_UNINTERRUPTED(
+        sendto(operation->fd, (void *)(uintptr_t)operation->address, operation->length,
+               MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)(name ? name->bytes : NULL),
+               name ? name->length : 0));
     engine->shared.counters.submissions++;
     if (sent < 0)
         return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
@@ -156,7 +157,8 @@ static int64_t send_file(struct ul_engine *engine, struct ul_operation *operatio
         uint64_t left = operation->length - operation->done;
         size_t size = left < SENDFILE_BYTES_MAX ? (size_t)left : SENDFILE_BYTES_MAX;
         off_t offset = (off_t)(operation->address + operation->done);
-        ssize_t sent = sendfile(operation->fd, (int)operation->argument, &offset, size);
+        ssize_t sent = UL_UNINTERRUPTED(
+            sendfile(operation->fd, (int)operation->argument, &offset, size));
         engine->shared.counters.submissions++;
         if (sent < 0)
             return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
@@ -182,7 +184,7 @@ static ssize_t read_some(int fd, void *memory, size_t size) {
     ssize_t received;
     if (flags < 0)
         return flags;
-    received = read(fd, memory, size);
+    received = UL_UNINTERRUPTED(read(fd, memory, size));
     if (received < 0)
         received = -errno;
     ul_blocking_restore(fd, flags);
@@ -193,7 +195,7 @@ ssize_t ul_call_recv(const struct ul_operation *operation, void *memory, size_t 
     ssize_t received;
     if (operation->flags & UL_FILE)
         return read_some(operation->fd, memory, size);
-    received = recv(operation->fd, memory, size, MSG_DONTWAIT);
+    received = UL_UNINTERRUPTED(recv(operation->fd, memory, size, MSG_DONTWAIT));
     return received < 0 ? -errno : received;
 }
 
@@ -206,7 +208,7 @@ ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message 
         .msg_iov = &payload,
         .msg_iovlen = 1,
     };
-    ssize_t received = recvmsg(operation->fd, &header, MSG_DONTWAIT);
+    ssize_t received = UL_UNINTERRUPTED(recvmsg(operation->fd, &header, MSG_DONTWAIT));
     if (received < 0)
         return -errno;
     message->name_length = header.msg_namelen;
@@ -223,8 +225,9 @@ static int accept_with_name(const struct ul_operation *operation) {
     struct ul_name *name = (struct ul_name *)(uintptr_t)operation->address;
     bool is_wanted = operation->flags & UL_ONCE && name;
     socklen_t length = sizeof(name->bytes);
-    int fd = accept4(operation->fd, (struct sockaddr *)(is_wanted ? name->bytes : NULL),
-                     is_wanted ? &length : NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = UL_UNINTERRUPTED(
+        accept4(operation->fd, (struct sockaddr *)(is_wanted ? name->bytes : NULL),
+                is_wanted ? &length : NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd < 0)
         return -errno;
     if (is_wanted)

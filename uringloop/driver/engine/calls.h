@@ -52,8 +52,19 @@ size_t ul_wanted_bytes(const struct ul_operation *operation, size_t size);
 int ul_blocking_suspend(int fd);
 void ul_blocking_restore(int fd, int flags);
 
+/* A system call that a signal interrupted is made again at once: it does not wait, and "not now"
+ * would be believed until something changes (polls that misled, EPOLLET). */
+#define UL_UNINTERRUPTED(call)                                                                   \
+    ({                                                                                           \
+        __typeof__(call) ul_answer_;                                                             \
+        do                                                                                       \
+            ul_answer_ = (call);                                                                 \
+        while (ul_answer_ < 0 && errno == EINTR);                                                \
+        ul_answer_;                                                                              \
+    })
+
 static inline bool ul_is_not_now(int error) {
-    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+    return error == EAGAIN || error == EWOULDBLOCK;
 }
 
 #endif

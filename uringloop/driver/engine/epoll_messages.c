@@ -150,7 +150,8 @@ int64_t ul_epoll_receive_messages(struct ul_engine *engine, struct ul_operation 
     for (uint32_t i = 0; i < room; i++)
         aim(&readiness->inbox, i, payload_max(operation), &messages[i], &targets[i]);
     engine->shared.counters.submissions++;
-    int count = recvmmsg(operation->fd, messages, room, MSG_DONTWAIT, NULL);
+    int count =
+        UL_UNINTERRUPTED(recvmmsg(operation->fd, messages, room, MSG_DONTWAIT, NULL));
     if (count < 0)
         return ul_is_not_now(errno) ? UL_STEP_WAITS : -errno;
     give_messages(engine, operation, messages, (uint32_t)count);

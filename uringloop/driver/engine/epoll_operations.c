@@ -74,8 +74,8 @@ uint32_t ul_epoll_interest(const struct ul_operation *operation) {
 
 int ul_poll_now(int fd, uint32_t mask) {
     struct pollfd entry = {.fd = fd, .events = (short)mask};
-    if (poll(&entry, 1, 0) < 0)
-        return errno == EINTR ? 0 : -errno;
+    if (UL_UNINTERRUPTED(poll(&entry, 1, 0)) < 0)
+        return -errno;
     return entry.revents & POLLNVAL ? -EBADF : entry.revents;
 }
 
@@ -120,10 +120,10 @@ static ssize_t send_some(const struct ul_operation *operation) {
     int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     void *memory = (void *)(uintptr_t)operation->address;
     if (!(operation->flags & UL_VECTORED))
-        return send(operation->fd, memory, operation->length, flags);
+        return UL_UNINTERRUPTED(send(operation->fd, memory, operation->length, flags));
     size_t count = operation->length < IOV_MAX ? operation->length : IOV_MAX;
     struct msghdr message = {.msg_iov = memory, .msg_iovlen = count};
-    return sendmsg(operation->fd, &message, flags);
+    return UL_UNINTERRUPTED(sendmsg(operation->fd, &message, flags));
 }
 
 /* A short send means that the socket is full: wait, do not ask for the EAGAIN. Only more

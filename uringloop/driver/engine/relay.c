@@ -175,7 +175,8 @@ bool ul_relay_evacuate(struct ul_piece *piece) {
 
 /* How many bytes the destination takes now, or -errno. */
 static ssize_t offer(struct ul_relay *relay, const char *bytes, size_t size) {
-    ssize_t sent = send(relay->destination, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent =
+        UL_UNINTERRUPTED(send(relay->destination, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL));
     relay->engine->shared.counters.submissions++;
     if (sent < 0)
         return ul_is_not_now(errno) ? 0 : -errno;
@@ -207,7 +208,8 @@ static void count_small(struct ul_relay *relay, size_t received, size_t wanted) 
 
 /* One piece, from the source to the destination. */
 static int64_t move(struct ul_relay *relay, char *scratch, size_t size) {
-    ssize_t sent, received = recv(relay->source, scratch, size, MSG_DONTWAIT);
+    ssize_t sent, received =
+        UL_UNINTERRUPTED(recv(relay->source, scratch, size, MSG_DONTWAIT));
     relay->engine->shared.counters.submissions++;
     if (received < 0)
         return ul_is_not_now(errno) ? UL_STEP_WAITS

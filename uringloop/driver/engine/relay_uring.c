@@ -287,7 +287,7 @@ static void send_completed(struct ul_uring *uring, struct ul_relay *relay, int r
     if (result > 0) {
         ul_relay_count_sent(relay, (uint32_t)result);
         shorten_first(uring, relay, (uint32_t)result);
-    } else if (!ul_is_not_now(-result) && result != -ECANCELED) {
+    } else if (!ul_is_not_now(-result) && result != -EINTR && result != -ECANCELED) {
         fail(relay, UL_RELAY_SEND, -result);
     }
 }

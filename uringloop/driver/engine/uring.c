@@ -197,7 +197,7 @@ static int ready_mask(const struct ul_operation *operation, int result) {
     if (result <= 0)
         return result;
     if (mask & POLLPRI)
-        return poll(&asked, 1, 0) > 0 ? asked.revents : 0;
+        return UL_UNINTERRUPTED(poll(&asked, 1, 0)) > 0 ? asked.revents : 0;
     return result & (mask | POLLERR | POLLHUP | POLLNVAL);
 }
 
