@@ -312,6 +312,16 @@ async def pieces_of(file: Any, size: int) -> Any:
         yield piece
 
 
+async def test_more_may_be_asked_for_than_there_is_memory_for(
+    loop: asyncio.AbstractEventLoop, path: Path
+) -> None:
+    async with uringloop.open(path, "rb") as file:
+        assert await file.read(1 << 60) == path.read_bytes()
+        assert await file.read1(1 << 60) == b""
+    async with uringloop.open(path) as text:
+        assert await text.read(1 << 60) == path.read_text()
+
+
 async def test_a_file_that_grows_while_it_is_open_is_read_to_its_new_end(
     loop: asyncio.AbstractEventLoop, path: Path
 ) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from uringloop.async_files.sizes import is_end, size_to_end
+from uringloop.async_files.sizes import REQUEST_BYTES_MAX, is_end, size_to_end
 from uringloop.async_files.threads import FileInfo, ThreadCalls
 
 # Larger than the builtin open's, as each request costs a turn of the loop.
@@ -143,6 +143,10 @@ class Buffer:
 
     async def fill(self, size: int) -> int:
         """One read of at most `size` bytes; answers how many came, 0 at the end of the file."""
+        # No memory for more than there is likely to be.
+        left = self._file_bytes - self._position if self._is_regular else 0
+        likely = max(left + 1, self.unread, self.size, DEFAULT_BYTES)
+        size = min(size, likely, REQUEST_BYTES_MAX)
         offset = self._position if self.is_seekable else None
         self._call = self._calls.read(self.fd, size, offset, self._filled)
         return len(await self._answer_to(self._call))
