@@ -112,6 +112,6 @@ def test_the_list_is_what_the_engine_asks_for():
         path.read_text() for path in ENGINE.glob("*.c") if path.name != "restrictions.c"
     )
     used = set(re.findall(r"\bIORING_(?:OP|REGISTER|UNREGISTER)_\w+", named(sources)))
-    # Before the ring is enabled, or of a ring that is made to ask; and what a trial must see refused.
+    # Before a ring is enabled, or of one made to ask; and what a trial must see refused.
     used -= {"IORING_REGISTER_ENABLE_RINGS", "IORING_REGISTER_PROBE", "IORING_OP_NOP"}
     assert used == set(permissions(ALL_FEATURES | FILES)) == set(NUMBERS)
