@@ -22,7 +22,7 @@ case $0 in */*) cd "${0%/*}/.." ;; esac
 
 KERNELS=build/kernels
 TESTS=${TESTS:-tests/test_smoke.py}
-# Of one machine, from its start to its end. The smoke tests take about two minutes of it.
+# Of one machine, from its start to its end. The smoke tests take two to five minutes.
 LIMIT_S=${LIMIT_S:-1800}
 MEMORY_MIB=1024
 
