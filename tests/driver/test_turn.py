@@ -273,12 +273,34 @@ def test_a_caller_that_never_waits_gets_its_data(engine, pair, in_thread):
 # Commands that are none
 
 
-@pytest.mark.parametrize("opcode", [0, lib.UL_OP_SENDFILE + 1, 2**32 - 1])
+@pytest.mark.parametrize("opcode", [0, lib.UL_OP_RELAY + 1, 2**32 - 1])
 def test_an_unknown_operation_is_refused(engine, opcode):
     engine.write_command(token=5, opcode=opcode)
     assert lib.ul_turn(engine.handle, int(LIMIT_S * 1e9)) == 1
     refusal = engine.shared.events[0]
     assert (refusal.token, refusal.result, refusal.flags) == (5, -errno.EINVAL, 0)
+    assert engine.shared.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"opcode": lib.UL_OP_POLL, "argument": POLLIN | 1 << 30}, errno.EINVAL),
+        ({"opcode": lib.UL_OP_POLL, "argument": POLLIN | 1 << 32}, errno.EINVAL),
+        ({"opcode": lib.UL_OP_CONNECT, "length": 16}, errno.EINVAL),
+        ({"opcode": lib.UL_OP_CONNECT, "length": 129, "address": 1}, errno.EINVAL),
+        ({"opcode": lib.UL_OP_POLL, "token": 1 << 22}, errno.ENOMEM),
+        ({"opcode": lib.UL_OP_POLL, "token": (1 << 32) - 1}, errno.ENOMEM),
+    ],
+    ids=["EPOLLONESHOT", "a wide mask", "no address", "a long address", "4194304", "4294967295"],
+)
+def test_a_command_that_the_engine_would_misread_is_refused(engine, pair, fields, error):
+    """EPOLLONESHOT would turn the descriptor's other operations off; an index beyond all sense
+    would have the table grow to it."""
+    engine.write_command(fd=pair[0].fileno(), **fields)
+    assert lib.ul_turn(engine.handle, int(LIMIT_S * 1e9)) == 1
+    refusal = engine.shared.events[0]
+    assert (refusal.token, refusal.result, refusal.flags) == (fields.get("token", 0), -error, 0)
     assert engine.shared.in_flight == 0
 
 

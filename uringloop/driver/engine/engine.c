@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -19,6 +20,7 @@ enum {
     EVENTS_MIN = 2, /* one completion may give two: the last piece and the final event */
     COMMANDS_AT_OPEN = 256,
     PAGE_SHIFT = 9,
+    SLOTS_MAX = 1 << 22, /* Python's half of so many operations takes gigabytes */
     GENERATION_END = 56, /* a token has no bit from here on */
 };
 
@@ -54,11 +56,12 @@ static bool add_page(struct ul_engine *engine) {
     return true;
 }
 
-/* The slot for a new operation, or NULL when there is no memory for it. */
+/* The slot for a new operation, or NULL when there is no memory for it. An index that no table
+ * has is looked for here, where the table would grow to it. */
 static struct ul_operation *reserve_slot(struct ul_engine *engine, uint64_t token) {
     struct ul_operation *operation;
     while (!(operation = slot_of(engine, token)))
-        if (!add_page(engine))
+        if ((uint32_t)token >= SLOTS_MAX || !add_page(engine))
             return NULL;
     return operation;
 }
@@ -153,10 +156,14 @@ static void start(struct ul_engine *engine, const struct ul_command *command) {
     engine->backend->start(engine, operation);
 }
 
-static inline bool has_a_sensible_length(const struct ul_command *command) {
+/* What the engine itself reads, or would misunderstand; the kernel looks at the rest. */
+static inline bool is_sensible(const struct ul_command *command) {
+    const uint64_t POLL_MASK = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
     switch (command->opcode) {
     case UL_OP_CONNECT:
-        return command->length <= UL_SOCKADDR_MAX;
+        return command->address && command->length <= UL_SOCKADDR_MAX;
+    case UL_OP_POLL: /* epoll takes bits beside these for something else */
+        return !(command->argument & ~POLL_MASK);
     case UL_OP_RECV:
         return command->length || !(command->flags & UL_ONCE);
     case UL_OP_RELAY:
@@ -169,7 +176,7 @@ static inline bool has_a_sensible_length(const struct ul_command *command) {
 static inline bool is_well_formed(const struct ul_command *command) {
     if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_SYMLINK)
         return false;
-    return has_a_sensible_length(command) && !(command->token >> GENERATION_END);
+    return is_sensible(command) && !(command->token >> GENERATION_END);
 }
 
 static void take(struct ul_engine *engine, const struct ul_command *command) {

@@ -8,8 +8,8 @@
  * descriptors and addresses. It allocates only when it is opened, when a table grows,
  * and for RELAY. There is no static state. Every function answers a negative errno when it fails.
  *
- * Tokens. Python names each operation by a token: bits 0-31 an index into a dense table,
- * bits 32-55 a generation, bits 56-63 zero. A token is in use from its command until the
+ * Tokens. Python names each operation by a token: bits 0-31 an index into a dense table (below
+ * 2^22, else -ENOMEM), bits 32-55 a generation, bits 56-63 zero. A token is in use from its command until the
  * event without UL_MORE, its final event; there is exactly one final event for each
  * accepted command, also after a cancel. Events of a token never come after its final one.
  *
@@ -63,8 +63,8 @@ enum ul_opcode {
      * 0, address is where a struct ul_names is (0: no memory for it). */
     UL_OP_CONNECT = 4,
     /* fd is anything poll(2) takes; argument is a mask of POLLIN, POLLOUT, POLLPRI,
-     * POLLRDHUP. Level-triggered, once: final and only event: the ready mask (> 0) or
-     * -errno. */
+     * POLLRDHUP, and nothing else. Level-triggered, once: final and only event: the ready mask
+     * (> 0) or -errno. */
     UL_OP_POLL = 5,
     /* argument is the token to stop. Has no event of its own; the target answers with
      * its final event: -ECANCELED where the cancel won, its true result where it came
