@@ -14,6 +14,7 @@ _interpreter.refuse_subinterpreters()
 _rendering.choose_rendering()
 
 from uringloop.loop import EventLoop  # noqa: E402
+from uringloop.metrics import Metrics  # noqa: E402
 from uringloop.probe import Probe, probe  # noqa: E402
 from uringloop.relay import Relay, relay  # noqa: E402
 from uringloop.relay_result import RelayEnd, RelayResult  # noqa: E402
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EventLoop",
     "EventLoopPolicy",
+    "Metrics",
     "Probe",
     "Relay",
     "RelayEnd",

@@ -135,6 +135,7 @@ class StreamTransport(ReceivingStream):
         data = queue.take()
         try:
             sent = self._offer(data)
+            self._core._bytes_sent_directly += sent
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:

@@ -112,7 +112,13 @@ class StreamBase(TransportBase):
     def _introduce(self, extra: Any) -> None:
         """What a socket's transport is to the loop and to get_extra_info()."""
         self._extra = extra if type(extra) is SocketInfo else socket_info(self._sock, extra)
-        self._core._transports[self._sock_fd] = self
+        core = self._core
+        core._transports[self._sock_fd] = self
+        core._streams_open += 1
+        if self._server is None:
+            core._streams_made += 1
+        else:
+            core._streams_accepted += 1
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
@@ -201,6 +207,7 @@ class StreamBase(TransportBase):
         """Lets go of everything but the socket."""
         if self._core._transports.get(self._sock_fd) is self:
             del self._core._transports[self._sock_fd]
+            self._core._streams_open -= 1
         self._protocol = None
         self._relay = None
         self._told_to_pause = None

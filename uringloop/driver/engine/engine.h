@@ -205,6 +205,27 @@ struct ul_counters {
     uint64_t bytes_relayed;
 };
 
+/* Two windows of at least so many seconds tell of the recent past. */
+enum { UL_HELD_WINDOW_S = 10 };
+
+/* One of them. What becomes ready while Python runs is late by what is left of that time; so a
+ * stretch of t seconds makes t²/2 of lateness, and lateness over a window's length is how late
+ * something was that became ready at any moment of it. */
+struct ul_held_window {
+    int64_t begin_ns;   /* CLOCK_MONOTONIC; 0: there was none yet */
+    int64_t longest_ns; /* of the stretches that ended in this window */
+    double lateness;    /* seconds², of all of them */
+};
+
+/* How long Python kept the loop away from the kernel: the stretches between two turns. */
+struct ul_held {
+    int64_t since_ns;  /* CLOCK_MONOTONIC: when the last turn ended; 0: in a turn, or none was.
+                        * Python sets it to 0 where the next stretch is not the loop's */
+    uint64_t total_ns; /* of all stretches */
+    struct ul_held_window window;
+    struct ul_held_window before; /* the window before that */
+};
+
 /* The part of an engine that Python reads and writes. It never moves; the arrays move
  * only in ul_grow_commands(). */
 struct ul_shared {
@@ -220,6 +241,7 @@ struct ul_shared {
     uint32_t relay_buffers_held; /* pieces of memory that hold bytes of RELAYs */
     uint32_t reserved;
     struct ul_counters counters;
+    struct ul_held held;
 };
 
 /* What may be used, as bits. A kernel has it if a trial proved it. */

@@ -453,7 +453,7 @@ static void stage_pending(struct ul_uring *uring) {
  * the clock woke an operation. Any other enter that brought none was interrupted or timed out, whatever it
  * returned. */
 static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
-    int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
+    int64_t end_ns = timeout_ns > 0 ? uring->engine->begin_ns + timeout_ns : 0;
     for (;;) {
         bool retries = !ul_list_is_empty(&uring->retried);
         bool is_hasty = uring->relay_pool.is_hasty;

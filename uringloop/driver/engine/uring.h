@@ -35,7 +35,6 @@
     (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG)
 
 enum {
-    UL_NS_PER_S = 1000000000,
     UL_ROOM_NEEDED = 2, /* events that one completion may bring: a piece, and the end */
     UL_MESSAGE_ROOM = UL_MESSAGE_HEADER + UL_MESSAGE_BYTES,
 };
@@ -237,9 +236,6 @@ static inline bool ul_ring_has_cqe(const struct ul_uring *uring) {
 static inline uint32_t ul_ring_flags(const struct ul_uring *uring) {
     return IO_URING_READ_ONCE(*uring->ring.sq.kflags);
 }
-
-/* CLOCK_MONOTONIC. */
-int64_t ul_now_ns(void);
 
 /* uring.c ------------------------------------------------------------------------------- */
 
