@@ -108,6 +108,7 @@ MAY_IMPORT = {
         "relay",
         "relay_result",
         "running",
+        "servers",
     },
     "relay": {
         "relay_engine",
@@ -154,6 +155,7 @@ MAY_IMPORT = {
     "asyncio_names": set(),
     "metrics": {"driver.binding", "driver.driver"},
     "processes": {"driver.binding", "driver.in_flight"},
+    "unix_sockets": {"servers", "signatures"},
     "servers": {
         "core",
         "driver.binding",
@@ -164,7 +166,6 @@ MAY_IMPORT = {
         "transports.stream",
     },
     "tls": {"transports.stream"},
-    "unix_sockets": {"signatures"},
     "sendfile": {"lanes", "socket_operations"},
     "sockets": {
         "addresses",

@@ -19,6 +19,7 @@ from uringloop.probe import Probe, probe  # noqa: E402
 from uringloop.relay import Relay, relay  # noqa: E402
 from uringloop.relay_result import RelayEnd, RelayResult  # noqa: E402
 from uringloop.running import EventLoopPolicy, install, new_event_loop, run  # noqa: E402
+from uringloop.servers import Server  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "Relay",
     "RelayEnd",
     "RelayResult",
+    "Server",
     "install",
     "new_event_loop",
     "probe",

@@ -364,11 +364,19 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._socket_files.close(sock)
 
     @signature_of(asyncio.BaseEventLoop.create_server)
-    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+    async def create_server(
+        self, *args: Any, start_serving: bool = True, **kwargs: Any
+    ) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
-        return await super().create_server(*args, **kwargs)
+        server: Any = await super().create_server(*args, start_serving=False, **kwargs)
+        server.__class__ = servers.Server  # asyncio's create_server() names its own
+        if start_serving:
+            server._start_serving()
+            # As asyncio does: a turn, after which the sockets accept.
+            await asyncio.sleep(0)
+        return server
 
     create_unix_connection = unix_sockets.create_unix_connection
     create_unix_server = unix_sockets.create_unix_server
