@@ -19,6 +19,7 @@ from uringloop.driver import binding
 from uringloop.errors import exception_of
 from uringloop.stream_state import next_state
 from uringloop.transports import flow_control
+from uringloop.transports.peer_watch import PeerWatch
 from uringloop.transports.receiving import ReceivingStream
 from uringloop.write_queue import exact_bytes
 
@@ -221,6 +222,39 @@ class StreamTransport(ReceivingStream):
         elif self._state == _DRAINING:
             self._state = next_state(self._state, _QUEUE_EMPTY)
             self._lose_connection()
+
+    # -- the peer's end -------------------------------------------------------------
+
+    def notify_peer_closed(self, callback: Any) -> None:
+        """Has callback() called, soon and once, when the peer has shut its sending side or is gone.
+
+        Also while reading is paused, and with bytes still unread: connection_lost() and
+        eof_received() come when these are read, as ever. A peer that only half-closed may still
+        read. Under TLS it is the transport below that knows.
+
+        callback   takes no arguments, is called in the transport's context, and not after
+                   close(); instead of one given before. None: nobody is to be called
+        kernel     2.6.17: POLLRDHUP, see poll(2)
+        """
+        if callback is None:
+            if self._peer_watch is not None:
+                self._peer_watch.stop()
+            return
+        if self._state >= _DRAINING:
+            return
+        if self._peer_watch is None:
+            self._peer_watch = PeerWatch(self._core, self, self._context)
+        self._peer_watch.start(callback)
+
+    def peer_watch_failed(self, error: OSError) -> None:
+        """Nobody will ever say that the peer has gone."""
+        self._tell_handler("cannot watch for the end of the peer", error)
+
+    def peer_watch_ended(self) -> None:
+        """The kernel has no more to do with it: what had to wait for that."""
+        self._peer_watch = None
+        if self._state == _LOST:
+            self._close_when_answered()
 
     # -- flow control ---------------------------------------------------------------
 

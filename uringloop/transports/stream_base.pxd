@@ -33,6 +33,7 @@ cdef class StreamBase(TransportBase):
     cdef Py_ssize_t _sending_bytes
     cdef object _sending_file
     cdef object _relay
+    cdef object _peer_watch
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter
@@ -45,6 +46,7 @@ cdef class StreamBase(TransportBase):
     cdef object _introduce(self, object extra)
     cpdef get_write_buffer_size(self)
     cpdef _force_close(self, object error)
+    cdef object _lose_connection(self)
     cdef object _close_when_answered(self)
     cdef object _close_file(self)
     cdef object _release(self)

@@ -96,6 +96,7 @@ class StreamBase(TransportBase):
         self._sending_bytes = 0
         self._sending_file: Any = None
         self._relay: Any = None
+        self._peer_watch: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
@@ -173,6 +174,11 @@ class StreamBase(TransportBase):
             self._relay = None
             relay.transport_lost(self, error)
 
+    def _lose_connection(self) -> None:
+        if self._peer_watch is not None:
+            self._peer_watch.stop()
+        TransportBase._lose_connection(self)
+
     def _connection_lost(self) -> None:
         waiter = self._drained_waiter
         if waiter is not None and not waiter.done():
@@ -187,7 +193,7 @@ class StreamBase(TransportBase):
 
     def _close_when_answered(self) -> None:
         """Closes the socket once nothing of it is with the kernel."""
-        if self._recv_token or self._send_token:
+        if self._recv_token or self._send_token or self._peer_watch is not None:
             return
         self._state = next_state(self._state, _ANSWERED)
         self._close_file()
