@@ -75,6 +75,8 @@ async def test_the_next_is_served_when_one_has_ended(loop: Any) -> None:
         assert (served.count, len(served.open)) == (3 + ended, 3)
         peers[ended].close()
     await until_true(lambda: served.count == 10)
+    for protocol in served.protocols[7:]:
+        await protocol.made
     ports = [peer.getsockname()[1] for peer in peers[7:]]
     assert [each.transport.get_extra_info("peername")[1] for each in served.protocols[7:]] == ports
     await served.end(server, peers)
@@ -83,9 +85,7 @@ async def test_the_next_is_served_when_one_has_ended(loop: Any) -> None:
 async def test_a_turn_that_brings_many_stops_at_the_limit(loop: Any) -> None:
     """They are in the kernel's queue when the server starts."""
     served = Served()
-    server = await loop.create_server(
-        served.new, "127.0.0.1", 0, backlog=100, start_serving=False
-    )
+    server = await loop.create_server(served.new, "127.0.0.1", 0, backlog=100, start_serving=False)
     server.set_connection_limit(2)
     server.sockets[0]._sock.listen(100)
     peers = connected(server.sockets[0].getsockname(), 30)
@@ -219,9 +219,7 @@ async def test_a_failing_factory_leaves_its_place_to_the_next(loop: Any) -> None
 
 async def test_handshakes_count_against_the_limit(loop: Any) -> None:
     """Of three clients that say nothing, one at a time is let in."""
-    server = await loop.create_server(
-        Recorder, "127.0.0.1", 0, ssl=contexts().server, backlog=100
-    )
+    server = await loop.create_server(Recorder, "127.0.0.1", 0, ssl=contexts().server, backlog=100)
     server.set_connection_limit(1)
     peers = await in_thread(connected, server.sockets[0].getsockname(), 3)
     await until_true(lambda: loop.metrics().connections_accepted == 1)
@@ -248,9 +246,7 @@ async def test_a_factory_that_fails_under_tls_leaves_its_place(loop: Any) -> Non
             raise RuntimeError("not this one")
         return served.new()
 
-    server = await loop.create_server(
-        factory, "127.0.0.1", 0, ssl=contexts().server, backlog=100
-    )
+    server = await loop.create_server(factory, "127.0.0.1", 0, ssl=contexts().server, backlog=100)
     server.set_connection_limit(1)
     address = server.sockets[0].getsockname()
     refused = await in_thread(connected, address, 1)

@@ -364,9 +364,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._socket_files.close(sock)
 
     @signature_of(asyncio.BaseEventLoop.create_server)
-    async def create_server(
-        self, *args: Any, start_serving: bool = True, **kwargs: Any
-    ) -> Any:
+    async def create_server(self, *args: Any, start_serving: bool = True, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)

@@ -40,7 +40,8 @@ _detach: Any = base_events.Server._detach  # type: ignore[attr-defined]
 
 
 class Server(base_events.Server):
-    """What create_server(), start_server() and their like return: asyncio's Server, and a say in how many it serves.
+    """What create_server(), start_server() and their like return: asyncio's Server,
+    and a say in how many it serves.
 
     A connection that is not accepted waits in the listener's queue, in the kernel; when that is
     full (`backlog`), clients wait for it, too. Accepting may be paused by the program, by a limit,

@@ -154,9 +154,7 @@ class Driver:
             engine = self._engine
             if engine != ffi.NULL:
                 left = _state_of(self._shared, self._earlier)
-                self._earlier = replace(
-                    _NOTHING, counters=left.counters, held_ns=left.held_ns
-                )
+                self._earlier = replace(_NOTHING, counters=left.counters, held_ns=left.held_ns)
             self._engine = ffi.NULL
             self._wake_fd = -1
         return engine
@@ -189,8 +187,7 @@ def _state_of(shared: Any, earlier: DriverState) -> DriverState:
         buffers_held=shared.buffers_held + shared.relay_buffers_held,
         features=feature_names(shared.features),
         counters={
-            name: int(getattr(shared.counters, name)) + earlier.counters[name]
-            for name in _COUNTERS
+            name: int(getattr(shared.counters, name)) + earlier.counters[name] for name in _COUNTERS
         },
         held_ns=int(held.total_ns) + earlier.held_ns,
         held_since_ns=int(held.since_ns),

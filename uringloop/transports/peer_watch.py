@@ -1,7 +1,7 @@
 """Notice of a peer that has gone, for a stream that may not be reading: POLLRDHUP.
 
-A stream that reads learns of the end by reading. One that is paused does not look, and a proxy whose
-client has left would go on working for nobody. poll(2) tells of the end whatever is still unread.
+A stream that reads learns of the end by reading. One that is paused does not look, and a proxy
+whose client has left would go on working for nobody. poll(2) tells of the end whatever is unread.
 
 One POLL at a time, and the transport keeps its socket open until that is answered.
 """
