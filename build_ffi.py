@@ -31,6 +31,7 @@ SOURCES = [
     "relay_uring.c",
     "relay_pool.c",
     "uring.c",
+    "send_uring.c",
     "steps.c",
     "ring.c",
     "requests.c",

@@ -14,7 +14,12 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 # A word of each program's output, in the order of the page.
 EXPECTED = {
     "metrics.md": ("late by", "% of the time", 'uringloop_turns_total{loop="web"}'),
-    "transports.md": (r"hello 9\n", "the client has left", r"[b'hello\n', b'hello\n'"),
+    "transports.md": (
+        r"hello 9\n",
+        "the client has left",
+        "100000 bytes arrived",
+        r"[b'hello\n', b'hello\n'",
+    ),
 }
 
 

@@ -223,6 +223,8 @@ MAY_IMPORT = {
         "transports.flow_control",
         "transports.peer_watch",
         "transports.receiving",
+        "transports.stream_base",
+        "transports.uncopied_send",
         "write_queue",
     },
     "transports.receiving": {
@@ -251,6 +253,7 @@ MAY_IMPORT = {
         "transports",
         "transports.flow_control",
     },
+    "transports.uncopied_send": {"driver.in_flight"},
     "transports.flow_control": set(),
     "transports.peer_watch": {"driver.binding", "driver.in_flight", "errors"},
     "transports.socket_info": {"addresses", "driver.rings"},

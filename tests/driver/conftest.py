@@ -35,6 +35,7 @@ FEATURES = [
     "multishot_accept",
     "multishot_recvmsg",
     "quiet_sends",
+    "zero_copy",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {

@@ -53,6 +53,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             server = await loop.create_server(self._new_protocol, sock=sock, backlog=BACKLOG)
+            assert isinstance(server, Server)
             self._servers.append(server)
 
     def stop_accepting(self) -> None:

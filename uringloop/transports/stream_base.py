@@ -36,6 +36,10 @@ _LOSS_TOLD = stream_state.LOSS_TOLD
 _ANSWERED = stream_state.ANSWERED
 
 
+# More than any send.
+NO_ZERO_COPY = sys.maxsize
+_NO_ZERO_COPY = NO_ZERO_COPY
+
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
@@ -95,6 +99,7 @@ class StreamBase(TransportBase):
         self._sending: Any = None
         self._sending_bytes = 0
         self._sending_file: Any = None
+        self._zero_copy_bytes = _NO_ZERO_COPY
         self._relay: Any = None
         self._peer_watch: Any = None
         self._queue = WriteQueue()

@@ -118,6 +118,13 @@ enum {
     UL_ONCE = 4,
     /* RECV, SEND, SENDFILE: fd is not a socket. */
     UL_FILE = 8,
+    /* SEND to a TCP or UDP socket, with UL_FEATURE_ZERO_COPY: the kernel may send out of the named
+     * memory instead of copying it. Then there are two events. The first has UL_MORE and the
+     * number of bytes, when all of them are with the socket: its next SEND may be given, and the
+     * descriptor be closed. The final one, 0, when the kernel has let go of the memory: the peer
+     * has it, or is gone. Without that feature, or where the socket refuses: as any other SEND. An
+     * error is one final event, as ever, when the memory is free. */
+    UL_ZERO_COPY = 16,
 };
 
 /* The sizes that both sides count on. */
@@ -257,6 +264,7 @@ enum {
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
     UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
+    UL_FEATURE_ZERO_COPY = 1u << 11,          /* 6.1: SEND out of the caller's memory */
 };
 
 /* How to open an engine. Zero in a size means the default. */

@@ -29,6 +29,7 @@ struct ul_operation {
     bool cancelled;  /* engine.c sets it before backend->cancel: do not start again */
     uint8_t readiness; /* the backend's own */
     uint32_t turn;                     /* the turn that took the command (UL_LAZY) */
+    uint32_t notices;                  /* SEND: that the kernel owes, each for memory it holds */
     struct ul_operation *next, *prior; /* the backend's lists */
 };
 
