@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import inspect
 import os
 import re
 import socket
@@ -48,8 +49,8 @@ def test_a_record_cannot_be_changed(new_loop: LoopFactory) -> None:
 
 
 def test_the_docstring_tells_of_every_field() -> None:
-    told = uringloop.Metrics.__doc__ or ""
-    names = re.findall(r"^    (\w+) {2,}", told, re.M)
+    told = inspect.getdoc(uringloop.Metrics) or ""
+    names = re.findall(r"^(\w+) {2,}", told, re.M)
     assert names == [field.name for field in dataclasses.fields(uringloop.Metrics)]
 
 
