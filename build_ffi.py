@@ -32,6 +32,7 @@ SOURCES = [
     "relay_uring.c",
     "relay_pool.c",
     "uring.c",
+    "send_uring.c",
     "steps.c",
     "ring.c",
     "restrictions.c",

@@ -41,7 +41,9 @@ BASE_LOOP = {
 FUNCTIONS = {
     (base_events, "_check_ssl_socket"): "sock_connect refuses SSL sockets",
     (base_events, "_format_handle"): "debug mode names a slow callback",
-    (base_events, "Server"): "create_unix_server",
+    (base_events, "Server"): "ours derives from it",
+    (base_events.Server, "_detach"): "a limit of connections hears of ends",
+    (base_events.Server, "_start_serving"): "create_server and create_unix_server",
     (format_helpers, "_format_callback_source"): "handles describe their callback",
     (format_helpers, "extract_stack"): "debug mode tells where a handle was made",
     (sslproto, "SSLProtocol"): "TLS",

@@ -38,6 +38,10 @@ cdef class LoopCore:
     cdef bint _wake_sent
     cdef list _flushing
     cdef Py_ssize_t _flushing_count
+    cdef public Py_ssize_t _streams_open
+    cdef public Py_ssize_t _streams_accepted
+    cdef public Py_ssize_t _streams_made
+    cdef public uint64_t _bytes_sent_directly
 
     cpdef _start_core(self, object driver)
 

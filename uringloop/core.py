@@ -62,6 +62,20 @@ class LoopCore:
         # The streams with something to send: so many entries, the rest are None.
         self._flushing: list[Any] = []
         self._flushing_count = 0
+        # Counted for metrics(): stream transports of sockets, and what they gave to a socket
+        # without the engine.
+        self._streams_open = 0
+        self._streams_accepted = 0
+        self._streams_made = 0
+        self._bytes_sent_directly = 0
+
+    def _queued(self) -> tuple[int, int]:
+        """How many callbacks wait to run, and how many timers are set; from any thread."""
+        ready = len(self._batch) - self._batch_position + len(self._ready)
+        ready += len(self._incoming) + len(self._polled) + len(self._due)
+        timers = len(self._scheduled) - self._timer_cancelled_count
+        # Between two turns the one that counts may be ahead of the other.
+        return max(ready, 0), max(timers, 0)
 
     # -- asyncio's scheduling -------------------------------------------------------
 
@@ -395,6 +409,7 @@ class LoopCore:
         self._incoming.clear()
         self._flushing.clear()
         self._flushing_count = 0
+        self._streams_open = 0
 
     # -- streams with something to send -------------------------------------------------
 

@@ -18,6 +18,7 @@ from uringloop import processes, sendfile, servers, tls, unix_sockets, watches
 from uringloop.addresses import is_numeric
 from uringloop.driver.driver import DriverState, open_driver
 from uringloop.handles import new_handle
+from uringloop.metrics import Metrics, RunTimes, metrics_of
 from uringloop.plain_connections import connect_plainly, plain_target
 from uringloop.signals import Signals
 from uringloop.signatures import signature_of
@@ -58,6 +59,7 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._ready = []
         self._start_core(driver)
         self._start_sockets()
+        self._run_times = RunTimes(driver.monotonic)
         self._watches = watches.Watches(self)
         self._exits = processes.Exits(self)
         self._acceptors: dict[int, servers.Acceptor] = {}
@@ -83,9 +85,20 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         return reason
 
     def driver_state(self) -> DriverState:
-        """What the engine holds at the moment and what it counted; for tests and metrics."""
+        """What the engine holds at the moment and what it counted; for tests."""
         state: DriverState = self._driver.state()
         return state
+
+    def metrics(self) -> Metrics:
+        """What the loop holds at the moment and what it has counted since it was made.
+
+        May be called from any thread, also while the loop runs: figures that change meanwhile
+        may then be a turn apart from each other. Costs some ten microseconds.
+
+        returns   a Metrics record, which says what each figure means; of a closed loop the last
+                  counts, and no figures of the moment
+        """
+        return metrics_of(self)
 
     # -- running and closing --------------------------------------------------------
 
@@ -96,8 +109,13 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
             self._move_to_this_thread()
         self._watches.arm_again()
         self._exits.arm_again()
-        with self._signals.heard():
-            super().run_forever()
+        self._rings.rest()
+        self._run_times.begin()
+        try:
+            with self._signals.heard():
+                super().run_forever()
+        finally:
+            self._run_times.end()
 
     def _run_once(self) -> None:
         SocketCalls._run_once(self)
@@ -357,12 +375,18 @@ class EventLoop(SocketCalls, asyncio.BaseEventLoop):  # type: ignore[misc]
         self._socket_files.close(sock)
 
     @signature_of(asyncio.BaseEventLoop.create_server)
-    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+    async def create_server(self, *args: Any, start_serving: bool = True, **kwargs: Any) -> Any:
         # A socket that stopped listening in this turn keeps its port until the kernel answered.
         while self._stopping_acceptors:  # noqa: ASYNC110 - one turn, hardly ever two
             await asyncio.sleep(0)
         self._note_given_listener(kwargs.get("sock"))
-        return await super().create_server(*args, **kwargs)
+        server: Any = await super().create_server(*args, start_serving=False, **kwargs)
+        server.__class__ = servers.Server  # asyncio's create_server() names its own
+        if start_serving:
+            server._start_serving()
+            # As asyncio does: a turn, after which the sockets accept.
+            await asyncio.sleep(0)
+        return server
 
     def _note_given_listener(self, sock: Any) -> None:
         """The user's own, which other processes may accept on too, as workers do."""

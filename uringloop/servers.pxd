@@ -20,6 +20,7 @@ cdef class Acceptor(Operation):
     cdef object _context
     cdef uint64_t _token
     cdef bint _stopped
+    cdef object _own_server
     cdef bint _paused
     cdef list _held
     cdef bint _exhausted

@@ -1,6 +1,7 @@
 """Listening sockets: one ACCEPT command that goes on answering, and what comes of each answer.
 
-asyncio's Server stays what it is; it asks the loop to start and stop serving a socket.
+Server is asyncio's, which asks the loop to start and stop serving a socket; it can also pause
+accepting, and hold to a number of connections.
 
 Compiled by Cython together with servers.pxd.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
+from asyncio import base_events
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
 from contextvars import Context, copy_context
@@ -31,26 +34,95 @@ _RETRY_DELAY_S = asyncio.constants.ACCEPT_RETRY_DELAY
 _TLS_TIMEOUT_NAMES = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
 
 
-def pause_accepting(server: asyncio.Server) -> None:
-    """Takes no connection from now on: they wait in the listener's queue, in the kernel.
+# Servers know their transports from 3.13 on; before, how many there are.
+_KNOWS_CLIENTS = sys.version_info >= (3, 13)
 
-    What the kernel has handed over already waits as well. close() ends a paused server, too.
+_detach: Any = base_events.Server._detach  # type: ignore[attr-defined]
 
-    server    of a loop of ours; pausing one that is paused or closed does nothing
+
+class Server(base_events.Server):
+    """What create_server(), start_server() and their like return: asyncio's Server,
+    and a say in how many it serves.
+
+    A connection that is not accepted waits in the listener's queue, in the kernel; when that is
+    full (`backlog`), clients wait for it, too. Accepting may be paused by the program, by a limit,
+    or by both; close() works at any time. As all of a server, these methods are called in the
+    loop's thread.
     """
-    for acceptor in _acceptors_of(server):
-        acceptor.pause()
 
+    # Of the class, as create_server() makes this out of asyncio's own.
+    _is_paused = False
+    _is_full = False
+    _connections_max: int | None = None
+    _arriving = 0  # accepted, but no transport yet: TLS
 
-def resume_accepting(server: asyncio.Server) -> None:
-    """Takes connections again: first those that have waited longest."""
-    for acceptor in _acceptors_of(server):
-        acceptor.resume()
+    def pause_accepting(self) -> None:
+        """Serves no further connection until resume_accepting(); those that are open go on.
 
+        What the kernel has handed over already is kept, and served first when accepting resumes.
+        Pausing twice is pausing once. Has an effect on a server that is not started yet.
+        """
+        self._is_paused = True
+        self._tell_acceptors()
 
-def _acceptors_of(server: Any) -> list[Any]:
-    acceptors = server.get_loop()._acceptors
-    return [acceptors[sock.fileno()] for sock in server.sockets if sock.fileno() in acceptors]
+    def resume_accepting(self) -> None:
+        """Serves connections again, those that have waited longest first, as far as a limit
+        allows."""
+        self._is_paused = False
+        self._tell_acceptors()
+
+    def set_connection_limit(self, limit: int | None) -> None:
+        """Has no more than so many connections open at once; the next waits until one is closed.
+
+        A connection counts from its accept to its connection_lost(), those in a TLS handshake
+        included. Lowering the limit closes nothing.
+
+        limit    connections of this server, over all its sockets; at least 1. None, as at first:
+                 no limit but that of open files
+        raises   ValueError for less than 1
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1 or None, not {limit!r}")
+        self._connections_max = limit
+        self._hold_back()
+
+    def _is_held_back(self) -> bool:
+        return self._is_paused or self._is_full
+
+    def _hold_back(self) -> None:
+        """A connection came or went, or the limit is another."""
+        limit = self._connections_max
+        is_full = limit is not None and self._count() >= limit
+        if is_full != self._is_full:
+            self._is_full = is_full
+            self._tell_acceptors()
+
+    def _count(self) -> int:
+        open_count: int = len(self._clients) if _KNOWS_CLIENTS else self._active_count  # type: ignore[attr-defined]
+        return open_count + self._arriving
+
+    def _tell_acceptors(self) -> None:
+        acceptors = self.get_loop()._acceptors  # type: ignore[attr-defined]
+        for sock in self.sockets:
+            acceptor = acceptors.get(sock.fileno())
+            if acceptor is None:
+                continue
+            # Looked at each time: what the one before had held may have made the server full.
+            if self._is_held_back():
+                acceptor.pause()
+            else:
+                acceptor.resume()
+
+    def _arrived(self) -> None:
+        """A connection has its transport now, which counts instead, or will not get one."""
+        self._arriving -= 1
+        self._hold_back()
+
+    def _detach(self, *transport: Any) -> None:
+        _detach(self, *transport)
+        if self._is_full:
+            # Not from within the end of another connection, whose socket is still open.
+            self.get_loop().call_soon(self._hold_back)
 
 
 class Acceptor(Operation):
@@ -88,7 +160,9 @@ class Acceptor(Operation):
         self._context = copy_context() if context is None else context
         self._token = 0
         self._stopped = False
-        self._paused = False
+        # None for asyncio's own, which somebody made without the loop.
+        self._own_server: Any = server if isinstance(server, Server) else None
+        self._paused = self._own_server is not None and self._own_server._is_held_back()
         # Connections that came after pause(): a command that goes on answering may have taken
         # some more by the time its cancel arrives.
         self._held: list[socket.socket] = []
@@ -108,7 +182,7 @@ class Acceptor(Operation):
         self._accepted(sock.detach(), None)
 
     def pause(self) -> None:
-        """No connection is served until resume(); see pause_accepting()."""
+        """No connection is served until resume(); see Server.pause_accepting()."""
         if self._paused or self._stopped:
             return
         self._paused = True
@@ -189,8 +263,13 @@ class Acceptor(Operation):
             self._context.copy().run(self._accept_tls, conn, info)
         else:
             self._accept_plain(conn, info)
+        own_server = self._own_server
+        if own_server is not None and own_server._connections_max is not None:
+            own_server._hold_back()
 
     def _accept_tls(self, conn: socket.socket, info: SocketInfo) -> None:
+        if self._own_server is not None:
+            self._own_server._arriving += 1
         self._loop.create_task(self._serve_tls(conn, info))
 
     async def _serve_tls(self, conn: socket.socket, info: SocketInfo) -> None:
@@ -209,18 +288,22 @@ class Acceptor(Operation):
         self, conn: socket.socket, info: SocketInfo, made: dict[str, Any]
     ) -> None:
         """Puts protocol and transport into `made` as soon as there are any."""
-        made["protocol"] = self._factory()
         waiter = self._loop.create_future()
-        made["transport"] = self._loop._make_ssl_transport(
-            conn,
-            made["protocol"],
-            self._sslcontext,
-            waiter,
-            server_side=True,
-            extra=info,
-            server=self._server,
-            **self._tls_timeouts,
-        )
+        try:
+            made["protocol"] = self._factory()
+            made["transport"] = self._loop._make_ssl_transport(
+                conn,
+                made["protocol"],
+                self._sslcontext,
+                waiter,
+                server_side=True,
+                extra=info,
+                server=self._server,
+                **self._tls_timeouts,
+            )
+        finally:
+            if self._own_server is not None:
+                self._own_server._arrived()
         try:
             await waiter
         except BaseException:

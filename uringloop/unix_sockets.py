@@ -12,11 +12,11 @@ import os
 import socket
 import stat
 import sys
-from asyncio import base_events
 from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
+from uringloop.servers import Server
 from uringloop.signatures import keywords_since
 
 _ProtocolFactory = Callable[[], Any]
@@ -80,9 +80,7 @@ async def create_unix_server(
         if cleanup_socket:
             loop._socket_files.remember(sock)
         sock.setblocking(False)
-        server: Any = base_events.Server(
-            loop, [sock], protocol_factory, ssl, backlog, *timeouts.values()
-        )
+        server: Any = Server(loop, [sock], protocol_factory, ssl, backlog, *timeouts.values())
         if start_serving:
             server._start_serving()
             # As asyncio does: a turn, after which the socket accepts.

@@ -36,6 +36,7 @@ FEATURES = [
     "multishot_recvmsg",
     "quiet_sends",
     "restricted_ring",
+    "zero_copy",
 ]
 ALL_FEATURES = sum(getattr(lib, f"UL_FEATURE_{name.upper()}") for name in FEATURES)
 DISABLED = {

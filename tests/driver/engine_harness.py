@@ -34,7 +34,12 @@ TINY = {
     "message_count": 2,
 }
 GENERATIONS = 1 << 24
-LEAST_RESULT_OF_MORE = {lib.UL_OP_ACCEPT: 0, lib.UL_OP_RECV: 1, lib.UL_OP_RECVMSG: 0}
+LEAST_RESULT_OF_MORE = {
+    lib.UL_OP_ACCEPT: 0,
+    lib.UL_OP_RECV: 1,
+    lib.UL_OP_RECVMSG: 0,
+    lib.UL_OP_SEND: 0,  # with UL_ZERO_COPY
+}
 
 
 class Header(NamedTuple):
@@ -128,7 +133,9 @@ class Engine:
     def stage(
         self, opcode: int, fd: int = -1, *, memory: tuple[Any, ...] = (), **fields: int
     ) -> Operation:
-        is_once = bool(fields.get("flags", 0) & lib.UL_ONCE)
+        flags = fields.get("flags", 0)
+        is_plain_send = opcode == lib.UL_OP_SEND and not flags & lib.UL_ZERO_COPY
+        is_once = bool(flags & lib.UL_ONCE) or is_plain_send
         operation = Operation(self._new_token(), opcode, memory, is_once)
         self.operations[operation.token] = operation
         self.write_command(token=operation.token, opcode=opcode, fd=fd, **fields)

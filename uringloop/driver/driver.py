@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,18 @@ _COUNTERS = tuple(name for name, _ in ffi.typeof("struct ul_counters").fields)
 
 
 @dataclass(frozen=True)
+class HeldWindow:
+    """engine.h's struct ul_held_window."""
+
+    begin_ns: int = 0
+    longest_ns: int = 0
+    lateness: float = 0.0
+
+
+_NO_WINDOWS = (HeldWindow(), HeldWindow())
+
+
+@dataclass(frozen=True)
 class DriverState:
     """What an engine holds at the moment, and what it counted.
 
@@ -34,12 +46,20 @@ class DriverState:
     buffers_held   receive buffers named by the last turn's events, and those of relays
     features       names of the features in use
     counters       engine.h's struct ul_counters, by name
+    held_ns, held_since_ns, held_windows
+                   engine.h's struct ul_held; of the windows the latest first
     """
 
     in_flight: int
     buffers_held: int
     features: tuple[str, ...]
     counters: dict[str, int]
+    held_ns: int = 0
+    held_since_ns: int = 0
+    held_windows: tuple[HeldWindow, HeldWindow] = _NO_WINDOWS
+
+
+_NOTHING = DriverState(0, 0, (), dict.fromkeys(_COUNTERS, 0))
 
 
 class Driver:
@@ -57,7 +77,10 @@ class Driver:
         self.in_flight = InFlight()
         self.rings = Rings()
         self._engine = ffi.NULL
-        self._waking = threading.Lock()
+        # Held by whoever uses the engine's memory or its wake descriptor from any thread, so
+        # that neither is given back meanwhile. A signal's handler may come in between.
+        self._guard = threading.RLock()
+        self._earlier = _NOTHING  # what the engines before this one have counted
         self._open()
         self._thread: int | None = None
         self._is_parents = False
@@ -108,10 +131,8 @@ class Driver:
     def open_again(self) -> None:
         """A fresh engine for this thread. Nothing may be in flight."""
         assert not len(self.in_flight), "operations in flight cannot move to another thread"
-        with self._waking:
-            self._wake_fd = -1
-        lib.ul_close(self._engine)
-        self._engine = ffi.NULL
+        engine = self._leave()
+        lib.ul_close(engine)
         self._open()
         self._thread = threading.get_native_id()
 
@@ -119,26 +140,32 @@ class Driver:
         """Ends the engine's wait; nothing once closed."""
         # Under the lock, so that close() cannot free the number, and somebody else get it,
         # between the look and the write.
-        with self._waking:
+        with self._guard:
             if self._wake_fd >= 0:
                 os.eventfd_write(self._wake_fd, 1)
 
     def state(self) -> DriverState:
-        """What the engine holds and counted; zeros once closed."""
-        if self._engine == ffi.NULL:
-            return DriverState(0, 0, (), {})
-        shared = self._shared
-        counters = {name: int(getattr(shared.counters, name)) for name in _COUNTERS}
-        names = feature_names(shared.features)
-        buffers_held = shared.buffers_held + shared.relay_buffers_held
-        return DriverState(shared.in_flight, buffers_held, names, counters)
+        """What the engine holds and counted, from any thread; once closed, what it counted."""
+        with self._guard:
+            earlier = self._earlier
+            if self._engine == ffi.NULL:
+                return earlier
+            return _state_of(self._shared, earlier)
+
+    def _leave(self) -> Any:
+        """The engine, which nobody else uses any more. What it has counted is kept."""
+        with self._guard:
+            engine = self._engine
+            if engine != ffi.NULL:
+                left = _state_of(self._shared, self._earlier)
+                self._earlier = replace(_NOTHING, counters=left.counters, held_ns=left.held_ns)
+            self._engine = ffi.NULL
+            self._wake_fd = -1
+        return engine
 
     def close(self) -> None:
         """Stops everything in flight, without events, and frees the engine."""
-        engine = self._engine
-        self._engine = ffi.NULL
-        with self._waking:
-            self._wake_fd = -1
+        engine = self._leave()
         self._discard_events()
         self.rings.unbind()
         if engine != ffi.NULL:
@@ -157,11 +184,31 @@ class Driver:
     def abandon(self) -> None:
         """In the child of a fork: the ring stays the parent's."""
         # Another thread may have held the lock when the process forked.
-        self._waking = threading.Lock()
+        self._guard = threading.RLock()
         self._wake_fd = -1
         self._is_parents = True  # no thread of the child may have it: a turn says so
         if self._engine != ffi.NULL:
             lib.ul_abandon(self._engine)
+
+
+def _state_of(shared: Any, earlier: DriverState) -> DriverState:
+    """What a struct ul_shared says, with what engines before it have counted."""
+    held = shared.held
+    return DriverState(
+        in_flight=shared.in_flight,
+        buffers_held=shared.buffers_held + shared.relay_buffers_held,
+        features=feature_names(shared.features),
+        counters={
+            name: int(getattr(shared.counters, name)) + earlier.counters[name] for name in _COUNTERS
+        },
+        held_ns=int(held.total_ns) + earlier.held_ns,
+        held_since_ns=int(held.since_ns),
+        held_windows=(_window_of(held.window), _window_of(held.before)),
+    )
+
+
+def _window_of(window: Any) -> HeldWindow:
+    return HeldWindow(int(window.begin_ns), int(window.longest_ns), float(window.lateness))
 
 
 def _address_of(pointer: Any) -> int:

@@ -26,6 +26,7 @@ FEATURE_BITS: dict[str, int] = {
     "multishot_accept": lib.UL_FEATURE_MULTISHOT_ACCEPT,
     "multishot_recvmsg": lib.UL_FEATURE_MULTISHOT_RECVMSG,
     "quiet_sends": lib.UL_FEATURE_QUIET_SENDS,
+    "zero_copy": lib.UL_FEATURE_ZERO_COPY,
     "restricted_ring": lib.UL_FEATURE_RESTRICTED_RING,
     "files": lib.UL_FEATURE_FILES,
     "file_names": lib.UL_FEATURE_FILE_NAMES,

@@ -45,6 +45,9 @@ cdef extern from "engine.h":
         uint32_t buffers_held
         uint32_t failed
 
+    ctypedef struct ul_held "struct ul_held":
+        int64_t since_ns
+
     ctypedef struct ul_shared "struct ul_shared":
         ul_command *commands
         ul_event *events
@@ -54,6 +57,7 @@ cdef extern from "engine.h":
         uint32_t in_flight
         uint32_t buffers_held
         uint32_t features
+        ul_held held
 
     ctypedef struct ul_engine "struct ul_engine":
         pass

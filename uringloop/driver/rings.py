@@ -91,6 +91,11 @@ class Rings:
         self._count = max(count, 0)
         return count
 
+    def rest(self) -> None:
+        """The time until the next turn is not the loop's: nothing is late by it."""
+        if self._shared is not None:
+            self._shared.held.since_ns = 0
+
     def has_events(self) -> bool:
         """Whether take() has another event of this turn."""
         return self._next < self._count

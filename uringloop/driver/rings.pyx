@@ -61,6 +61,10 @@ cdef class Rings:
         self._count = <uint32_t>count if count > 0 else 0
         return count
 
+    def rest(self):
+        if self._shared != NULL:
+            self._shared.held.since_ns = 0
+
     cpdef bint has_events(self):
         return self._next < self._count
 

@@ -21,7 +21,7 @@ from uringloop.proxy.connection import GOOD_ENDS, ClientProtocol, Connection
 from uringloop.proxy.counters import Counters, UpstreamCounters
 from uringloop.proxy.listening import BACKLOG
 from uringloop.proxy.upstreams import Upstreams
-from uringloop.servers import pause_accepting, resume_accepting
+from uringloop.servers import Server
 
 CUT_AGAIN_S = 0.1
 
@@ -37,7 +37,7 @@ class Proxy:
     ) -> None:
         self._configuration = configuration
         self.upstreams = Upstreams(configuration.upstreams, configuration.balance, clock)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Server] = []
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._is_paused = False
         self._emptied = asyncio.Event()
@@ -53,6 +53,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             server = await loop.create_server(self._new_protocol, sock=sock, backlog=BACKLOG)
+            assert isinstance(server, Server)
             self._servers.append(server)
 
     def stop_accepting(self) -> None:
@@ -118,7 +119,11 @@ class Proxy:
             task.result()  # a fault of ours goes to the loop's exception handler
 
     def _hold_back(self) -> None:
-        """Pauses accepting at the limit and resumes it below."""
+        """Pauses accepting at the limit and resumes it below.
+
+        Not by Server.set_connection_limit(): the limit is of all servers together, and a
+        connection is open until its upstream's side is, too.
+        """
         is_full = self.open >= self._configuration.connections_max
         if is_full == self._is_paused:
             return
@@ -126,4 +131,7 @@ class Proxy:
         for server in self._servers:
             if self._is_paused != is_full:
                 break  # what the server before this one had held was enough to be full again
-            (pause_accepting if is_full else resume_accepting)(server)
+            if is_full:
+                server.pause_accepting()
+            else:
+                server.resume_accepting()

@@ -125,9 +125,9 @@ class DatagramTransport(ReceivingDatagrams):
         """
         try:
             if self._is_connected:
-                self._sock.send(data)
+                self._core._bytes_sent_directly += self._sock.send(data)
             else:
-                self._sock.sendto(data, address)
+                self._core._bytes_sent_directly += self._sock.sendto(data, address)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

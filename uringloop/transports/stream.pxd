@@ -10,6 +10,8 @@ from uringloop.write_queue cimport WriteQueue, exact_bytes
 cdef uint32_t _SEND
 cdef uint32_t _VECTORED
 cdef uint32_t _LAZY
+cdef uint32_t _ZERO_COPY
+cdef Py_ssize_t _NO_ZERO_COPY
 
 cdef int _OPEN
 cdef int _FINISHING

@@ -19,12 +19,20 @@ from uringloop.driver import binding
 from uringloop.errors import exception_of
 from uringloop.stream_state import next_state
 from uringloop.transports import flow_control
+from uringloop.transports.peer_watch import PeerWatch
 from uringloop.transports.receiving import ReceivingStream
+from uringloop.transports.stream_base import NO_ZERO_COPY
+from uringloop.transports.uncopied_send import UncopiedSend
 from uringloop.write_queue import exact_bytes
 
 _SEND = binding.UL_OP_SEND
 _VECTORED = binding.UL_VECTORED
 _LAZY = binding.UL_LAZY
+_ZERO_COPY = binding.UL_ZERO_COPY
+
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+_NO_ZERO_COPY = NO_ZERO_COPY
 
 _OPEN = stream_state.OPEN
 _FINISHING = stream_state.FINISHING
@@ -132,9 +140,12 @@ class StreamTransport(ReceivingStream):
         queue = self._queue
         if self._send_token or queue.queued_bytes > _DIRECT_BYTES_MAX:
             return
+        if queue.queued_bytes >= self._zero_copy_bytes:
+            return  # the socket's own send() would copy
         data = queue.take()
         try:
             sent = self._offer(data)
+            self._core._bytes_sent_directly += sent
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
@@ -156,7 +167,6 @@ class StreamTransport(ReceivingStream):
         flags = self._io_flags
         if self._nobody_waits():
             flags |= _LAZY
-        self._send_token = self._core._in_flight.add(self)
         if type(data) is bytes:
             self._sending = data
             self._sending_bytes = len(data)
@@ -165,6 +175,11 @@ class StreamTransport(ReceivingStream):
         else:
             address, length = self._start_vector(data)
             flags |= _VECTORED
+        if self._sending_bytes >= self._zero_copy_bytes:
+            flags |= _ZERO_COPY
+            self._send_token = self._core._in_flight.add(UncopiedSend(self, self._sending))
+        else:
+            self._send_token = self._core._in_flight.add(self)
         self._rings.stage(_SEND, self._sock_fd, self._send_token, address, length, 0, flags)
 
     def _nobody_waits(self) -> bool:
@@ -220,6 +235,79 @@ class StreamTransport(ReceivingStream):
         elif self._state == _DRAINING:
             self._state = next_state(self._state, _QUEUE_EMPTY)
             self._lose_connection()
+
+    # -- sending without a copy -------------------------------------------------------
+
+    def set_zero_copy(self, threshold_bytes: int | None) -> bool:
+        """Has large writes sent out of the memory of what was written, not out of a copy.
+
+        Pays on network cards, for tens of kilobytes at a time. Over the loopback interface the
+        kernel copies all the same, and this costs more than it saves. The bytes objects are kept
+        until the peer has acknowledged them; bytearray and memoryview are copied by write() as
+        ever.
+
+        threshold_bytes   what is sent at once (the writes of a turn) without a copy is at least so
+                          much; None, as at first: nothing is
+        returns           whether it has an effect: False on the epoll engine, where each send would
+                          cost a system call more to learn of its end; for Unix sockets and
+                          pipes; and where the kernel is older
+        raises            ValueError for less than 1
+        kernel            6.1: IORING_OP_SEND_ZC and IORING_OP_SENDMSG_ZC; see io_uring_enter(2)
+        """
+        if threshold_bytes is not None and threshold_bytes < 1:
+            raise ValueError(f"threshold_bytes must be at least 1 or None, not {threshold_bytes!r}")
+        is_possible: bool = self._can_send_uncopied()
+        if threshold_bytes is None or not is_possible:
+            self._zero_copy_bytes = _NO_ZERO_COPY
+        else:
+            self._zero_copy_bytes = threshold_bytes
+        return is_possible
+
+    def _can_send_uncopied(self) -> bool:
+        if self._kind != "socket" or self._sock is None or self._sock.family not in _INTERNET:
+            return False
+        return "zero_copy" in self._core.driver_state().features
+
+    def uncopied_sent(self, result: int) -> None:
+        """The first answer to an UncopiedSend: as that to a send of this transport's own."""
+        self._send_token = 0
+        self._send_completed(result)
+        if self._state == _LOST:
+            self._close_when_answered()
+
+    # -- the peer's end -------------------------------------------------------------
+
+    def notify_peer_closed(self, callback: Any) -> None:
+        """Has callback() called, soon and once, when the peer has shut its sending side or is gone.
+
+        Meant for while reading is paused, with bytes perhaps unread: eof_received() and
+        connection_lost() come when these are read, as ever. One that reads may be closed by the
+        end of file first. A peer that only half-closed may still read. Under TLS it is the
+        transport below that knows.
+
+        callback   takes no arguments, is called in the transport's context, and not after
+                   close(); instead of one given before. None: nobody is to be called
+        kernel     2.6.17: POLLRDHUP, see poll(2)
+        """
+        if callback is None:
+            if self._peer_watch is not None:
+                self._peer_watch.stop()
+            return
+        if self._state >= _DRAINING:
+            return
+        if self._peer_watch is None:
+            self._peer_watch = PeerWatch(self._core, self, self._context)
+        self._peer_watch.start(callback)
+
+    def peer_watch_failed(self, error: OSError) -> None:
+        """Nobody will ever say that the peer has gone."""
+        self._tell_handler("cannot watch for the end of the peer", error)
+
+    def peer_watch_ended(self) -> None:
+        """The kernel has no more to do with it: what had to wait for that."""
+        self._peer_watch = None
+        if self._state == _LOST:
+            self._close_when_answered()
 
     # -- flow control ---------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from uringloop.transports.socket_info cimport SocketInfo, socket_info
 from uringloop.write_queue cimport WriteQueue
 
 cdef uint32_t _CANCEL
+cdef Py_ssize_t _NO_ZERO_COPY
 
 cdef int _DRAINING
 cdef int _CLOSING
@@ -32,7 +33,9 @@ cdef class StreamBase(TransportBase):
     cdef object _sending
     cdef Py_ssize_t _sending_bytes
     cdef object _sending_file
+    cdef Py_ssize_t _zero_copy_bytes
     cdef object _relay
+    cdef object _peer_watch
     cdef WriteQueue _queue
     cdef bint _will_flush
     cdef object _drained_waiter
@@ -46,6 +49,7 @@ cdef class StreamBase(TransportBase):
     cdef object _introduce(self, object extra)
     cpdef get_write_buffer_size(self)
     cpdef _force_close(self, object error)
+    cdef object _lose_connection(self)
     cdef object _close_when_answered(self)
     cdef object _close_file(self)
     cdef object _release(self)

@@ -36,6 +36,10 @@ _LOSS_TOLD = stream_state.LOSS_TOLD
 _ANSWERED = stream_state.ANSWERED
 
 
+# More than any send.
+NO_ZERO_COPY = sys.maxsize
+_NO_ZERO_COPY = NO_ZERO_COPY
+
 _SERVER_TAKES_TRANSPORT = sys.version_info >= (3, 13)
 
 
@@ -95,7 +99,9 @@ class StreamBase(TransportBase):
         self._sending: Any = None
         self._sending_bytes = 0
         self._sending_file: Any = None
+        self._zero_copy_bytes = _NO_ZERO_COPY
         self._relay: Any = None
+        self._peer_watch: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
         self._drained_waiter: Any = None
@@ -113,7 +119,13 @@ class StreamBase(TransportBase):
     def _introduce(self, extra: Any) -> None:
         """What a socket's transport is to the loop and to get_extra_info()."""
         self._extra = extra if type(extra) is SocketInfo else socket_info(self._sock, extra)
-        self._core._transports[self._sock_fd] = self
+        core = self._core
+        core._transports[self._sock_fd] = self
+        core._streams_open += 1
+        if self._server is None:
+            core._streams_made += 1
+        else:
+            core._streams_accepted += 1
 
     def __repr__(self) -> str:
         info = [type(self).__name__]
@@ -168,6 +180,11 @@ class StreamBase(TransportBase):
             self._relay = None
             relay.transport_lost(self, error)
 
+    def _lose_connection(self) -> None:
+        if self._peer_watch is not None:
+            self._peer_watch.stop()
+        TransportBase._lose_connection(self)
+
     def _connection_lost(self) -> None:
         waiter = self._drained_waiter
         if waiter is not None and not waiter.done():
@@ -182,7 +199,7 @@ class StreamBase(TransportBase):
 
     def _close_when_answered(self) -> None:
         """Closes the socket once nothing of it is with the kernel."""
-        if self._recv_token or self._send_token:
+        if self._recv_token or self._send_token or self._peer_watch is not None:
             return
         self._state = next_state(self._state, _ANSWERED)
         self._close_file()
@@ -202,6 +219,7 @@ class StreamBase(TransportBase):
         """Lets go of everything but the socket."""
         if self._core._transports.get(self._sock_fd) is self:
             del self._core._transports[self._sock_fd]
+            self._core._streams_open -= 1
         self._protocol = None
         self._relay = None
         self._told_to_pause = None

@@ -7,7 +7,6 @@ from typing import Any
 
 from tests.simulator.scenarios.echoing import Caller, Echo
 from tests.simulator.world import FailedError, World, payload
-from uringloop.servers import pause_accepting, resume_accepting
 
 PATIENCE_S = 2.0
 
@@ -106,10 +105,10 @@ async def accept_pause(world: World) -> None:
     calls = [asyncio.ensure_future(_orderly_call(world, address)) for _ in range(4)]
     for _ in range(world.chance.between(1, 10)):
         is_paused = True
-        pause_accepting(server)
+        server.pause_accepting()
         await world.pass_time(0.002)
         is_paused = False
-        resume_accepting(server)
+        server.resume_accepting()
         await world.pass_time(0.002)
     await asyncio.gather(*calls)
     server.close()

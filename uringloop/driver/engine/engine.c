@@ -1,8 +1,8 @@
 /* engine.c - the half of an engine that does not depend on how the kernel is asked.
  *
- * The operation table, the command and event arrays, the wake descriptor, and the order of
- * a turn: begin (give back, thread check), take the commands, finish (submit, wait, gather).
- * It makes no system call for an operation; that is the backend's work.
+ * The operation table, the command and event arrays, the wake descriptor, the clock, and the
+ * order of a turn: begin (give back, thread check), take the commands, finish (submit, wait,
+ * gather). It makes no system call for an operation; that is the backend's work.
  */
 #include "internal.h"
 
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -215,6 +216,41 @@ int ul_grow_commands(struct ul_engine *engine) {
     return 0;
 }
 
+/* Time. --------------------------------------------------------------------------------- */
+
+int64_t ul_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)UL_NS_PER_S + now.tv_nsec;
+}
+
+/* A new window begins with the stretch that ended just now. */
+static void move_window(struct ul_held *held, int64_t now_ns) {
+    const int64_t LENGTH_NS = UL_HELD_WINDOW_S * (int64_t)UL_NS_PER_S;
+    int64_t age_ns = now_ns - held->window.begin_ns;
+    if (age_ns < LENGTH_NS)
+        return;
+    held->before = held->window;
+    if (age_ns >= 2 * LENGTH_NS)
+        held->before = (struct ul_held_window){0}; /* too long ago */
+    held->window = (struct ul_held_window){.begin_ns = held->since_ns};
+}
+
+/* Python comes back after a stretch. Two readings of the clock for a turn that may wait, one for
+ * any other: that is all that the figures of lateness cost. */
+static void end_stretch(struct ul_held *held, int64_t now_ns) {
+    int64_t length_ns = now_ns - held->since_ns;
+    double length_s = (double)length_ns / UL_NS_PER_S;
+    if (!held->since_ns)
+        return;
+    move_window(held, now_ns);
+    held->since_ns = 0;
+    held->total_ns += (uint64_t)length_ns;
+    held->window.lateness += length_s * length_s / 2;
+    if (length_ns > held->window.longest_ns)
+        held->window.longest_ns = length_ns;
+}
+
 /* A turn. ------------------------------------------------------------------------------- */
 
 int ul_turn(struct ul_engine *engine, int64_t timeout_ns) {
@@ -222,6 +258,8 @@ int ul_turn(struct ul_engine *engine, int64_t timeout_ns) {
     int error;
     if (engine->abandoned)
         return -EBADF;
+    engine->begin_ns = ul_now_ns();
+    end_stretch(&shared->held, engine->begin_ns);
     shared->event_count = 0;
     engine->counting_events = 0;
     engine->turn++;
@@ -233,6 +271,7 @@ int ul_turn(struct ul_engine *engine, int64_t timeout_ns) {
     take_commands(engine);
     error = engine->backend->finish(engine, timeout_ns);
     shared->counters.events += shared->event_count;
+    shared->held.since_ns = timeout_ns ? ul_now_ns() : engine->begin_ns;
     if (error && !shared->event_count)
         return error; /* with events, it comes again in the next turn */
     return (int)shared->event_count;

@@ -165,6 +165,13 @@ enum {
      * try is one with O_NONBLOCK: that opens a FIFO which nobody writes to, and answers -ENXIO
      * for one that nobody reads. */
     UL_WAITS = 64,
+    /* SEND to a TCP or UDP socket, with UL_FEATURE_ZERO_COPY: the kernel may send out of the named
+     * memory instead of copying it. Then there are two events. The first has UL_MORE and the
+     * number of bytes, when all of them are with the socket: its next SEND may be given, and the
+     * descriptor be closed. The final one, 0, when the kernel has let go of the memory: the peer
+     * has it, or is gone. Without that feature, or where the socket refuses: as any other SEND. An
+     * error is one final event, as ever, when the memory is free. */
+    UL_ZERO_COPY = 128,
 };
 
 /* The sizes that both sides count on. */
@@ -259,6 +266,27 @@ struct ul_counters {
     uint64_t bytes_relayed;
 };
 
+/* Two windows of at least so many seconds tell of the recent past. */
+enum { UL_HELD_WINDOW_S = 10 };
+
+/* One of them. What becomes ready while Python runs is late by what is left of that time; so a
+ * stretch of t seconds makes t²/2 of lateness, and lateness over a window's length is how late
+ * something was that became ready at any moment of it. */
+struct ul_held_window {
+    int64_t begin_ns;   /* CLOCK_MONOTONIC; 0: there was none yet */
+    int64_t longest_ns; /* of the stretches that ended in this window */
+    double lateness;    /* seconds², of all of them */
+};
+
+/* How long Python kept the loop away from the kernel: the stretches between two turns. */
+struct ul_held {
+    int64_t since_ns;  /* CLOCK_MONOTONIC: when the last turn ended; 0: in a turn, or none was.
+                        * Python sets it to 0 where the next stretch is not the loop's */
+    uint64_t total_ns; /* of all stretches */
+    struct ul_held_window window;
+    struct ul_held_window before; /* the window before that */
+};
+
 /* The part of an engine that Python reads and writes. It never moves; the arrays move
  * only in ul_grow_commands(). */
 struct ul_shared {
@@ -274,6 +302,7 @@ struct ul_shared {
     uint32_t relay_buffers_held; /* pieces of memory that hold bytes of RELAYs */
     uint32_t reserved;
     struct ul_counters counters;
+    struct ul_held held;
 };
 
 /* What may be used, as bits. A kernel has it if a trial proved it. */
@@ -289,11 +318,12 @@ enum {
     UL_FEATURE_MULTISHOT_ACCEPT = 1u << 8,    /* 5.19 */
     UL_FEATURE_MULTISHOT_RECVMSG = 1u << 9,   /* 6.0, needs BUFFER_RING */
     UL_FEATURE_QUIET_SENDS = 1u << 10,        /* 6.1: no completion of a send that went well */
-    UL_FEATURE_RESTRICTED_RING = 1u << 11,    /* 5.10: the ring refuses what no loop asks for */
+    UL_FEATURE_RESTRICTED_RING = 1u << 12,    /* 5.10: the ring refuses what no loop asks for */
     /* Requests about files. The engine does not look at these; they are for whoever asks. */
-    UL_FEATURE_FILES = 1u << 12,         /* 5.11: all but the following */
-    UL_FEATURE_FILE_NAMES = 1u << 13,    /* 5.15: LINK, MKDIR, SYMLINK */
-    UL_FEATURE_FILE_TRUNCATE = 1u << 14, /* 6.9: TRUNCATE */
+    UL_FEATURE_FILES = 1u << 13,         /* 5.11: all but the following */
+    UL_FEATURE_FILE_NAMES = 1u << 14,    /* 5.15: LINK, MKDIR, SYMLINK */
+    UL_FEATURE_FILE_TRUNCATE = 1u << 15, /* 6.9: TRUNCATE */
+    UL_FEATURE_ZERO_COPY = 1u << 11,          /* 6.1: SEND out of the caller's memory */
 };
 
 /* How to open an engine. Zero in a size means the default. */

@@ -432,7 +432,7 @@ static bool is_turn_over(const struct ul_engine *engine) {
  * fewer of them each turn, so a wake-up and the others wait for a few turns at most. */
 static int finish(struct ul_engine *engine, int64_t timeout_ns) {
     struct ul_readiness *readiness = engine->state;
-    int64_t deadline_ns = ul_deadline_after(timeout_ns);
+    int64_t deadline_ns = ul_deadline_after(engine->begin_ns, timeout_ns);
     if (readiness->kept_count) {
         serve(engine, look_again(readiness));
         if (is_turn_over(engine))

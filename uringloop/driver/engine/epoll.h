@@ -126,7 +126,7 @@ int ul_epoll_wait(struct ul_readiness *readiness, int64_t timeout_ns);
 void ul_epoll_wait_probe(struct ul_readiness *readiness);
 
 /* The deadline of a wait: 0 and negative timeouts stand for themselves. */
-int64_t ul_deadline_after(int64_t timeout_ns);
+int64_t ul_deadline_after(int64_t begin_ns, int64_t timeout_ns);
 int64_t ul_time_left(int64_t deadline_ns);
 
 /* poll(2) without waiting: the ready mask, 0, or -errno. */

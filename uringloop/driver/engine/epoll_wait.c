@@ -1,9 +1,8 @@
-/* epoll_wait.c - how long the readiness engine sleeps: the clock and the two calls that wait. */
+/* epoll_wait.c - how long the readiness engine sleeps: deadlines and the two calls that wait. */
 #include "epoll.h"
 #include <errno.h>
 #include <limits.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef SYS_epoll_pwait2
@@ -12,23 +11,16 @@
 
 enum { NS_PER_MS = 1000000 };
 
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-int64_t ul_deadline_after(int64_t timeout_ns) {
+int64_t ul_deadline_after(int64_t begin_ns, int64_t timeout_ns) {
     if (timeout_ns <= 0)
         return timeout_ns;
-    int64_t now = now_ns();
-    return timeout_ns < INT64_MAX - now ? now + timeout_ns : INT64_MAX;
+    return timeout_ns < INT64_MAX - begin_ns ? begin_ns + timeout_ns : INT64_MAX;
 }
 
 int64_t ul_time_left(int64_t deadline_ns) {
     if (deadline_ns <= 0)
         return deadline_ns;
-    int64_t left = deadline_ns - now_ns();
+    int64_t left = deadline_ns - ul_now_ns();
     return left > 0 ? left : 0;
 }
 

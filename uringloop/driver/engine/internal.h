@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { UL_PAGE_SLOTS = 512, UL_SOCKADDR_MAX = 128 };
+enum { UL_PAGE_SLOTS = 512, UL_SOCKADDR_MAX = 128, UL_NS_PER_S = 1000000000 };
 
 struct ul_operation {
     uint64_t token; /* of the operation in this slot; meaningless while opcode is 0 */
@@ -29,6 +29,7 @@ struct ul_operation {
     bool cancelled;  /* engine.c sets it before backend->cancel: do not start again */
     uint8_t readiness; /* the backend's own */
     uint32_t turn;                     /* the turn that took the command (UL_LAZY) */
+    uint32_t notices;                  /* SEND: that the kernel owes, each for memory it holds */
     struct ul_operation *next, *prior; /* the backend's lists */
 };
 
@@ -58,6 +59,7 @@ struct ul_engine {
     uint32_t page_count;
     uint32_t event_capacity;
     uint32_t turn;
+    int64_t begin_ns; /* of this turn, by ul_now_ns(): its timeout counts from there */
     uint32_t counting_events; /* events of this turn that end the wait (not lazy) */
     int wake_fd;
     bool abandoned;
@@ -84,6 +86,9 @@ void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t
 /* SEND: counts `sent` bytes; true when all is sent. Moves address and length on
  * (UL_VECTORED: over the iovecs, changing the first one that is left). */
 bool ul_send_advance(struct ul_operation *operation, uint64_t sent);
+
+/* CLOCK_MONOTONIC. */
+int64_t ul_now_ns(void);
 
 /* accept(2): errors of one dead connection, which must not end an ACCEPT. */
 bool ul_accept_error_passes(int error);

@@ -112,9 +112,14 @@ static void fill_recvmsg(const struct ul_uring *uring, const struct ul_operation
     };
 }
 
-static void fill_send(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
+static bool is_uncopied(const struct ul_uring *uring, const struct ul_operation *operation) {
+    return operation->flags & UL_ZERO_COPY && ul_has(uring, UL_FEATURE_ZERO_COPY);
+}
+
+static void fill_send(const struct ul_uring *uring, const struct ul_operation *operation,
+                      struct io_uring_sqe *sqe) {
     *sqe = (struct io_uring_sqe){
-        .opcode = IORING_OP_SEND,
+        .opcode = is_uncopied(uring, operation) ? IORING_OP_SEND_ZC : IORING_OP_SEND,
         .fd = operation->fd,
         .addr = operation->address,
         .len = operation->length < SEND_BYTES_MAX ? (uint32_t)operation->length : SEND_BYTES_MAX,
@@ -133,7 +138,7 @@ static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation
         .msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX,
     };
     *sqe = (struct io_uring_sqe){
-        .opcode = IORING_OP_SENDMSG,
+        .opcode = is_uncopied(uring, operation) ? IORING_OP_SENDMSG_ZC : IORING_OP_SENDMSG,
         .fd = operation->fd,
         .addr = (uintptr_t)message,
         .len = 1,
@@ -195,7 +200,7 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
         if (operation->flags & UL_VECTORED)
             fill_send_vectored(uring, operation, sqe);
         else
-            fill_send(operation, sqe);
+            fill_send(uring, operation, sqe);
         break;
     case UL_OP_CONNECT:
         fill_connect(operation, sqe);

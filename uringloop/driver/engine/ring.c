@@ -20,14 +20,7 @@
  */
 #include "uring.h"
 
-#include <time.h>
 #include <unistd.h>
-
-int64_t ul_now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * (int64_t)UL_NS_PER_S + now.tv_nsec;
-}
 
 /* Create. ------------------------------------------------------------------------------- */
 

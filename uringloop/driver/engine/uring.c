@@ -64,6 +64,10 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 /* A failed SEND may have sent some. */
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
+    if (operation->notices) {
+        ul_send_hold(uring, operation, result);
+        return;
+    }
     ul_list_remove(operation);
     if (operation->opcode == UL_OP_CONNECT) {
         ul_request_release_address(uring, operation);
@@ -91,7 +95,7 @@ void ul_stage_as(struct ul_uring *uring, struct ul_operation *operation, enum ul
     ul_stage(uring, operation);
 }
 
-static void run(struct ul_uring *uring, struct ul_operation *operation) {
+void ul_run(struct ul_uring *uring, struct ul_operation *operation) {
     if (ul_is_stepped(uring, operation))
         ul_step(uring, operation);
     else
@@ -109,12 +113,11 @@ void ul_starve(struct ul_uring *uring, struct ul_buffers *buffers,
     ul_list_append(&buffers->starved, operation);
 }
 
-/* The end, unless the answer only says: not now. */
-static void finish_or_retry(struct ul_uring *uring, struct ul_operation *operation, int result) {
+void ul_finish_or_retry(struct ul_uring *uring, struct ul_operation *operation, int result) {
     if (result == -EAGAIN)
         ul_stage_as(uring, operation, UL_PHASE_POLL_PENDING);
     else if (result == -EINTR)
-        run(uring, operation);
+        ul_run(uring, operation);
     else
         finish_operation(uring, operation, result);
 }
@@ -126,9 +129,9 @@ static void accept_completed(struct ul_uring *uring, struct ul_operation *operat
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res >= 0 || ul_accept_error_passes(-cqe->res))
-        run(uring, operation);
+        ul_run(uring, operation);
     else
-        finish_or_retry(uring, operation, cqe->res);
+        ul_finish_or_retry(uring, operation, cqe->res);
 }
 
 static void recv_completed(struct ul_uring *uring, struct ul_operation *operation,
@@ -145,11 +148,11 @@ static void recv_completed(struct ul_uring *uring, struct ul_operation *operatio
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res > 0)
-        run(uring, operation);
+        ul_run(uring, operation);
     else if (cqe->res == -ENOBUFS)
         ul_starve(uring, &uring->buffers, operation);
     else
-        finish_or_retry(uring, operation, cqe->res);
+        ul_finish_or_retry(uring, operation, cqe->res);
 }
 
 /* A message without payload ends a multishot, and is a message all the same. */
@@ -164,20 +167,11 @@ static void recvmsg_completed(struct ul_uring *uring, struct ul_operation *opera
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res >= 0)
-        run(uring, operation);
+        ul_run(uring, operation);
     else if (cqe->res == -ENOBUFS)
         ul_starve(uring, &uring->messages, operation);
     else
-        finish_or_retry(uring, operation, cqe->res);
-}
-
-static void send_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
-    if (result < 0)
-        finish_or_retry(uring, operation, result);
-    else if (ul_send_advance(operation, (uint32_t)result))
-        finish_operation(uring, operation, (int64_t)operation->done);
-    else
-        run(uring, operation);
+        ul_finish_or_retry(uring, operation, cqe->res);
 }
 
 /* EAGAIN is final here: a Unix socket's backlog is full, and there is nothing to poll for. */
@@ -215,7 +209,7 @@ static void watch_completed(struct ul_uring *uring, struct ul_operation *operati
                              operation->done ? (int64_t)operation->done : ready);
         } else {
             operation->length = IORING_POLL_ADD_MULTI;
-            run(uring, operation);
+            ul_run(uring, operation);
         }
     } else if (ready > 0 && !operation->cancelled) {
         operation->cancelled = true;
@@ -233,7 +227,7 @@ static void main_completed(struct ul_uring *uring, struct ul_operation *operatio
         recv_completed(uring, operation, cqe);
         break;
     case UL_OP_SEND:
-        send_completed(uring, operation, cqe->res);
+        ul_send_completed(uring, operation, cqe);
         break;
     case UL_OP_CONNECT:
         connect_completed(uring, operation, cqe->res);
@@ -269,7 +263,7 @@ static void poll_completed(struct ul_uring *uring, struct ul_operation *operatio
 
 /* Whoever wants the end of a request asks until it comes. */
 static void cancel_completed(struct ul_uring *uring, struct ul_operation *operation, int result) {
-    if (result == -ENOENT &&
+    if (result == -ENOENT && operation->phase != UL_PHASE_HELD &&
         (operation->cancelled || operation->readiness >= UL_READINESS_GOES_ON))
         ul_stage(uring, operation);
 }
@@ -335,7 +329,7 @@ static void start(struct ul_engine *engine, struct ul_operation *operation) {
     if (operation->opcode == UL_OP_CONNECT && !ul_request_copy_address(uring, operation))
         finish_operation(uring, operation, -ENOMEM);
     else
-        run(uring, operation);
+        ul_run(uring, operation);
 }
 
 static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
@@ -344,7 +338,7 @@ static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
         ul_relay_cancel(uring, operation);
     else if (ul_is_in_kernel(operation))
         ul_stage(uring, operation);
-    else
+    else if (operation->phase != UL_PHASE_HELD)
         finish_operation(uring, operation, -ECANCELED);
 }
 
@@ -353,7 +347,7 @@ static void run_starved(struct ul_uring *uring, struct ul_buffers *buffers) {
     while (left-- && !ul_list_is_empty(&buffers->starved)) {
         struct ul_operation *operation = buffers->starved.next;
         ul_list_remove(operation);
-        run(uring, operation);
+        ul_run(uring, operation);
     }
 }
 
@@ -455,7 +449,7 @@ static void stage_pending(struct ul_uring *uring) {
  * the clock woke an operation. Any other enter that brought none was interrupted or timed out, whatever it
  * returned. */
 static int look_until_due(struct ul_uring *uring, int64_t timeout_ns) {
-    int64_t end_ns = timeout_ns > 0 ? ul_now_ns() + timeout_ns : 0;
+    int64_t end_ns = timeout_ns > 0 ? uring->engine->begin_ns + timeout_ns : 0;
     for (;;) {
         bool retries = !ul_list_is_empty(&uring->retried);
         bool is_hasty = uring->relay_pool.is_hasty;

@@ -1,8 +1,9 @@
 /* uring.h - what the files of the io_uring backend share: the ring, its lists, its buffers.
  *
- * ring.c knows the two queues, restrictions.c what may pass them, requests.c the SQEs, buffers.c the receive memory, uring.c the
- * operations and the turn, steps.c those operations that no request of the kernel carries out,
- * files.c those about files, lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
+ * ring.c knows the two queues, restrictions.c what may pass them, requests.c the SQEs,
+ * buffers.c the receive memory, uring.c the operations and the turn, steps.c those operations that
+ * no request of the kernel carries out, send_uring.c what SEND is answered, files.c requests about
+ * files, lifetime.c how all of it begins and ends. Nobody else includes this, but probe.c for the
  * constants.
  */
 #ifndef URINGLOOP_URING_H
@@ -38,7 +39,6 @@
      IORING_FEAT_EXT_ARG | IORING_FEAT_RSRC_TAGS)
 
 enum {
-    UL_NS_PER_S = 1000000000,
     UL_ROOM_NEEDED = 2, /* events that one completion may bring: a piece, and the end */
     UL_MESSAGE_ROOM = UL_MESSAGE_HEADER + UL_MESSAGE_BYTES,
 };
@@ -129,6 +129,7 @@ enum ul_phase {
     UL_PHASE_POLL_PENDING, /* in the list `pending`, to become POLL */
     UL_PHASE_STARVED,      /* in a list `starved` */
     UL_PHASE_RESTING,      /* in the list `resting` or `retried` */
+    UL_PHASE_HELD,         /* is over but for its memory: `argument` is the final result */
 };
 
 static inline bool ul_is_in_kernel(const struct ul_operation *operation) {
@@ -245,9 +246,6 @@ static inline uint32_t ul_ring_flags(const struct ul_uring *uring) {
     return IO_URING_READ_ONCE(*uring->ring.sq.kflags);
 }
 
-/* CLOCK_MONOTONIC. */
-int64_t ul_now_ns(void);
-
 /* uring.c ------------------------------------------------------------------------------- */
 
 /* Moves an operation on by one SQE, as its phase says. */
@@ -264,7 +262,21 @@ void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t
 void ul_starve(struct ul_uring *uring, struct ul_buffers *buffers,
                struct ul_operation *operation);
 
+/* Begins, or goes on. */
+void ul_run(struct ul_uring *uring, struct ul_operation *operation);
+
+/* The end, unless the answer only says: not now. */
+void ul_finish_or_retry(struct ul_uring *uring, struct ul_operation *operation, int result);
+
 extern const struct ul_backend UL_URING_BACKEND;
+
+/* send_uring.c -------------------------------------------------------------------------- */
+
+void ul_send_completed(struct ul_uring *uring, struct ul_operation *operation,
+                       const struct io_uring_cqe *cqe);
+
+/* It is over, but the kernel still holds its memory: the final event has to wait. */
+void ul_send_hold(struct ul_uring *uring, struct ul_operation *operation, int64_t result);
 
 /* steps.c ------------------------------------------------------------------------------- */
 

@@ -9,8 +9,6 @@ from asyncio import AbstractEventLoop
 import pytest
 from peers import Recorder, in_thread, recv_until_eof, turns, until_true
 
-from uringloop.servers import pause_accepting, resume_accepting
-
 pytestmark = pytest.mark.ours
 
 
@@ -29,7 +27,7 @@ class Served:
     def _factory(self) -> Recorder:
         self.protocols.append(Recorder())
         if len(self.protocols) == self._pause_at:
-            pause_accepting(self.server)
+            self.server.pause_accepting()
         return self.protocols[-1]
 
     @property
@@ -52,11 +50,11 @@ async def test_a_paused_server_lets_connections_wait_and_serves_them_later(
     loop: AbstractEventLoop,
 ) -> None:
     served = await Served().start(loop)
-    pause_accepting(served.server)
+    served.server.pause_accepting()
     peers = await in_thread(served.connect, 20)
     await turns(20)
     assert served.count == 0
-    resume_accepting(served.server)
+    served.server.resume_accepting()
     await until_true(lambda: served.count == 20)
     await served.end(peers)
 
@@ -69,7 +67,7 @@ async def test_not_one_connection_more_is_served_than_asked_for(loop: AbstractEv
     await until_true(lambda: served.count == 3)
     await turns(20)
     assert served.count == 3
-    resume_accepting(served.server)
+    served.server.resume_accepting()
     await until_true(lambda: served.count == 50)
     await served.end(peers)
 
@@ -82,7 +80,7 @@ async def test_what_was_held_is_served_one_by_one_and_in_order(loop: AbstractEve
     for count in range(1, 11):
         served._pause_at = count
         if count > 1:
-            resume_accepting(served.server)
+            served.server.resume_accepting()
         await until_true(lambda count=count: served.count == count)
         await turns(5)
         assert served.count == count
@@ -96,10 +94,10 @@ async def test_what_was_held_is_served_one_by_one_and_in_order(loop: AbstractEve
 async def test_pausing_and_resuming_in_one_turn_changes_nothing(loop: AbstractEventLoop) -> None:
     served = await Served().start(loop)
     for _ in range(5):
-        pause_accepting(served.server)
-        pause_accepting(served.server)
-        resume_accepting(served.server)
-        resume_accepting(served.server)
+        served.server.pause_accepting()
+        served.server.pause_accepting()
+        served.server.resume_accepting()
+        served.server.resume_accepting()
     peers = await in_thread(served.connect, 5)
     await until_true(lambda: served.count == 5)
     await served.end(peers)
@@ -110,7 +108,7 @@ async def test_closing_a_paused_server_closes_what_waits(loop: AbstractEventLoop
     peers = served.connect(5)
     await until_true(lambda: served.count == 1)
     served.server.close()
-    resume_accepting(served.server)
+    served.server.resume_accepting()
     for peer in peers[1:]:
         try:
             assert await in_thread(recv_until_eof, peer) == b""
@@ -126,13 +124,13 @@ async def test_a_server_without_descriptors_may_be_paused_and_resumed(
     """The retry after a second finds a server that is paused, and starts nothing."""
     served = await Served().start(loop)
     acceptor = loop._acceptors[served.server.sockets[0].fileno()]  # type: ignore[attr-defined]
-    pause_accepting(served.server)
+    served.server.pause_accepting()
     await turns(3)
     acceptor.start()
     peers = await in_thread(served.connect, 1)
     await turns(10)
     assert served.count == 0
-    resume_accepting(served.server)
+    served.server.resume_accepting()
     acceptor.start()  # a second one, while the first is given
     await until_true(lambda: served.count == 1)
     assert reported == []
