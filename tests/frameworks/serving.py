@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import select
 import signal
@@ -69,6 +70,7 @@ def serving(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=[listener.fileno()] if listener else [],
+        start_new_session=True,
     ) as process:
         served = Served(process)
         try:
@@ -81,7 +83,8 @@ def serving(
             process.send_signal(signal.SIGTERM)
             served.output += process.communicate(timeout=LIMIT_S)[0].decode()
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # all have ended
+                os.killpg(process.pid, signal.SIGKILL)
     assert "Traceback" not in served.output, served.output
     assert process.returncode in (0, -signal.SIGTERM), served.output
 
