@@ -51,7 +51,7 @@ def test_rings_that_cannot_be_enabled_mean_epoll_and_a_reason(error: str) -> Non
 
 # The numbers of io_uring_register's requests, and the feature that each is for.
 NOT_MISSED = {
-    "IORING_REGISTER_PROBE": (8, ""),
+    "IORING_REGISTER_PROBE": (8, "files"),
     "IORING_REGISTER_RESTRICTIONS": (11, "restricted_ring"),
     "IORING_REGISTER_RING_FDS": (20, "registered_ring"),
     "IORING_UNREGISTER_RING_FDS": (21, ""),

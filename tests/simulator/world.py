@@ -177,6 +177,7 @@ class SimulatedLoop(EventLoop):
     def _make_socket_transport(self, sock: socket.socket, *args: Any, **kwargs: Any) -> Any:
         if sock.family != socket.AF_UNIX:
             sock = socket.socket(fileno=sock.detach())
+            kwargs["extra"] = None  # was about the socket that it replaces
         return super()._make_socket_transport(sock, *args, **kwargs)
 
 

@@ -29,6 +29,7 @@ SQE_BYTES, CQE_BYTES = 64, 16
 PAGE = mmap.PAGESIZE  # both queues of a small ring fit into one
 RECV = 27
 MARK = 1 << 62  # no token of the engine
+CQE_F_NOTIF = 1 << 3  # a second answer, to a send without a copy
 OPERATIONS_END, REGISTRATIONS_END = 128, 64  # more than there are
 # IOSQE_*, from CQE_SKIP_SUCCESS on down: after that the kernel knows no IO_DRAIN any more. A
 # drain, refused or not, would hold up what comes behind it.
@@ -77,8 +78,8 @@ class Ring:
         found = []
         for place in range(self.word(self.cq_head), self.word(self.cq_tail)):
             where = self.completions + (place & self.word(self.cq_mask)) * CQE_BYTES
-            mark, result = struct.unpack_from("=Qi", self.queues, where)
-            found += [-result] if mark == MARK else []
+            mark, result, flags = struct.unpack_from("=QiI", self.queues, where)
+            found += [-result] if mark == MARK and not flags & CQE_F_NOTIF else []
             struct.pack_into("=I", self.queues, self.cq_head, place + 1)
         assert len(found) == 1, found
         return found[0]
