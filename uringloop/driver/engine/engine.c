@@ -153,11 +153,13 @@ static void start(struct ul_engine *engine, const struct ul_command *command) {
     engine->backend->start(engine, operation);
 }
 
-static inline bool has_a_sensible_length(const struct ul_command *command) {
+static inline bool has_sensible_fields(const struct ul_command *command) {
     switch (command->opcode) {
     case UL_OP_CONNECT:
         return command->length <= UL_SOCKADDR_MAX;
     case UL_OP_RECV:
+        if (command->flags & UL_READABLE)
+            return !(command->flags & (UL_ONCE | UL_FILE));
         return command->length || !(command->flags & UL_ONCE);
     case UL_OP_RELAY:
         return command->length && command->address;
@@ -169,7 +171,7 @@ static inline bool has_a_sensible_length(const struct ul_command *command) {
 static inline bool is_well_formed(const struct ul_command *command) {
     if (command->opcode < UL_OP_ACCEPT || command->opcode > UL_OP_RELAY)
         return false;
-    return has_a_sensible_length(command) && !(command->token >> GENERATION_END);
+    return has_sensible_fields(command) && !(command->token >> GENERATION_END);
 }
 
 static void take(struct ul_engine *engine, const struct ul_command *command) {

@@ -118,6 +118,12 @@ enum {
     UL_ONCE = 4,
     /* RECV, SEND, SENDFILE: fd is not a socket. */
     UL_FILE = 8,
+    /* RECV: nothing is received, that is left to Python. An event with an address of 0 (and
+     * UL_MORE) says that there are `result` bytes, or more by now; it comes again in the next
+     * turn for as long as there are any. Once the end of the stream or an error is in sight,
+     * or where the number cannot be told, the command goes on as one without this flag. Not
+     * with UL_ONCE or UL_FILE. */
+    UL_READABLE = 16,
 };
 
 /* The sizes that both sides count on. */

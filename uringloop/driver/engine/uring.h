@@ -265,7 +265,7 @@ extern const struct ul_backend UL_URING_BACKEND;
 static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_operation *operation) {
     switch (operation->opcode) {
     case UL_OP_RECV:
-        return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
+        return operation->flags & (UL_FILE | UL_READABLE) || !ul_has(uring, UL_FEATURE_BUFFER_RING);
     case UL_OP_SEND:
         return operation->flags & UL_FILE;
     case UL_OP_RECVMSG:
