@@ -38,6 +38,8 @@ cdef class StreamBase(TransportBase):
     cdef object _drained_waiter
     cdef object _told_to_pause
     cdef bint _buffered
+    cdef bint _is_bulk
+    cdef int _pieces_against
 
     cdef str _kind
     cdef uint32_t _io_flags

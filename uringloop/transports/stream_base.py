@@ -98,6 +98,8 @@ class StreamBase(TransportBase):
         self._relay: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
+        self._is_bulk = False
+        self._pieces_against = 0
         self._drained_waiter: Any = None
         self._told_to_pause: Any = None
 
