@@ -206,7 +206,7 @@ struct ul_counters {
     uint64_t completions;      /* CQEs seen; epoll: readiness reports seen */
     uint64_t buffer_shortages; /* receives stopped by ENOBUFS */
     uint64_t overflows;        /* turns that found the completion queue overflowing */
-    uint64_t bytes_received;
+    uint64_t bytes_received; /* by the engine: not what Python receives or sends itself */
     uint64_t bytes_sent;
     uint64_t bytes_relayed;
 };
