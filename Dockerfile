@@ -1,16 +1,18 @@
-# A small image with uringloop installed:
+# uringloop in a small image, after its tests have passed:
 #
-#   docker build -t uringloop .
+#   docker build -t uringloop .                             # some ten minutes, of which the tests are most
+#   docker build -t uringloop --build-arg WHEELS=build .    # without the tests
 #   docker run --rm uringloop doctor
 #   docker run --rm --network host uringloop proxy :8080 127.0.0.1:9000
 #
-# Docker's default seccomp profile denies io_uring; the loop then runs on epoll, and says
-# so. To let it have io_uring, allow io_uring_setup, io_uring_enter and io_uring_register in
-# a profile of your own (--security-opt seccomp=profile.json).
+# Docker's default seccomp profile denies io_uring; the loop then runs on epoll, and says so.
+# docker/seccomp.json allows it: --security-opt seccomp=docker/seccomp.json
+# Also under the builder's profile: the tests of the io_uring engine skip there, with that reason.
 
 ARG PYTHON_VERSION=3.13
+ARG WHEELS=check
 
-FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+FROM python:${PYTHON_VERSION}-slim-trixie AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev liburing-dev pkg-config \
     && rm -rf /var/lib/apt/lists/*
@@ -18,8 +20,24 @@ WORKDIR /src
 COPY . .
 RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[cli]"
 
-FROM python:${PYTHON_VERSION}-slim-bookworm
+# A fresh Debian, as in the README: ./check and bench/run install what they need.
+FROM debian:trixie-slim AS fresh
+WORKDIR /src
+COPY . .
+
+FROM fresh AS check
+RUN ./check --quick
 COPY --from=build /wheels /wheels
+
+# docker/compose.yaml runs it with and without io_uring.
+FROM fresh AS bench
+RUN bench/run --list
+ENTRYPOINT ["bench/run"]
+
+FROM ${WHEELS} AS wheels
+
+FROM python:${PYTHON_VERSION}-slim-trixie
+COPY --from=wheels /wheels /wheels
 RUN pip install --no-cache-dir /wheels/*.whl && rm -r /wheels
 USER nobody
-ENTRYPOINT ["python", "-m", "uringloop"]
+ENTRYPOINT ["uringloop"]

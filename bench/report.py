@@ -3,7 +3,8 @@
     python -m bench.report bench/results/full.json
 
 A table of the chosen cells goes into the top README, every table into bench/README.md, each
-between its two marker lines and nowhere else, and the chart beside the latter.
+between its two marker lines and nowhere else; beside the latter, a chart of all cells and one of
+the few that show most.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bench.runner import FORMAT
 BEGIN = "<!-- figures: begin (written by python -m bench.report) -->"
 END = "<!-- figures: end -->"
 CHART = "figures.svg"
+SMALL_CHART = "chosen.svg"
 
 # The cells of the top README, by title; those that a run has not are left out.
 CHOSEN = (
@@ -56,6 +58,21 @@ CHOSEN = (
     "relay, connect, 1 KiB round trip, close, 10 at once",
     "relay, 2000 idle pairs, 20 busy",
 )
+# What the chart of the top README shows, and of which loops.
+CHARTED = (
+    "echo protocol, TCP, 1 KiB, 1 connection, one core",
+    "echo protocol, TCP, 1 KiB, 10 connections, one core",
+    "echo protocol, TCP, 1 KiB, 100 connections, one core",
+    "echo protocol, TCP, 100 KiB, 10 connections, one core",
+    "echo streams, TCP, 1 KiB, 10 connections, one core",
+    "echo sock, TCP, 1 KiB, 10 connections",
+    "echo protocol, TLS, 1 KiB, 10 connections",
+    "echo UDP, 1 KiB, 10 connections",
+    "connect, 64 B echo, close, protocol, 10 at once",
+    "HTTP hello, uvicorn with httptools, 50 connections",
+    "HTTP hello, aiohttp, 50 connections",
+)
+CHARTED_LOOPS = ("uringloop", "uringloop-epoll", "uvloop", "blazio", "asyncio")
 CHOSEN_EXTRAS = ("KiB per connection", "KiB per pair")
 
 
@@ -80,6 +97,15 @@ def all_figures(report: dict[str, Any]) -> str:
     return f"![CPU time by cell]({CHART})\n\n{tables.report_markdown(report)}"
 
 
+def charted(report: dict[str, Any]) -> dict[str, Any]:
+    """The part of the report that the small chart shows."""
+    return {
+        **report,
+        "scenarios": [each for each in report["scenarios"] if each["title"] in CHARTED],
+        "loops": [each for each in report["loops"] if each["name"] in CHARTED_LOOPS],
+    }
+
+
 def write_report(report: dict[str, Any], root: Path) -> None:
     """Everything, or nothing where a marker is missing."""
     if report["format"] != FORMAT:
@@ -90,6 +116,8 @@ def write_report(report: dict[str, Any], root: Path) -> None:
         own: with_figures(own.read_text(), all_figures(report)),
     }
     write_chart(report, own.with_name(CHART))
+    if charted(report)["scenarios"]:  # else the run had other cells
+        write_chart(charted(report), own.with_name(SMALL_CHART))
     for file, text in texts.items():
         file.write_text(text)
 

@@ -156,6 +156,16 @@ def root_with(tmp_path: Path, text: str) -> Path:
     return root
 
 
+def test_the_chart_of_the_top_readme_has_cells_and_loops_of_the_matrix() -> None:
+    titles = {each.title for each in matrix.scenarios("full")}
+    assert titles >= set(report.CHARTED) and titles >= set(report.CHOSEN)
+    given = [{"title": each} for each in ("another cell", *report.CHARTED)]
+    loops = [{"name": name} for name in (*matrix.LOOPS["full"], *report.CHARTED_LOOPS)]
+    part = report.charted({"scenarios": given, "loops": loops, "settings": {}})
+    assert [each["title"] for each in part["scenarios"]] == list(report.CHARTED)
+    assert {each["name"] for each in part["loops"]} == set(report.CHARTED_LOOPS)
+
+
 def test_a_report_replaces_the_figures_of_both_readmes_and_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the chart needs matplotlib")
     root = root_with(tmp_path, f"before\n{report.BEGIN}\nold figures\n{report.END}\nafter\n")
