@@ -43,6 +43,20 @@ async def test_what_is_written_arrives(loop, tmp_path: Path, kind: str):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
+async def test_large_pieces_arrive_one_after_the_other(loop, tmp_path: Path, kind: str):
+    """As large as a pipe holds: a stream would receive them in another way."""
+    payload = numbered_bytes(60_000)
+    with ends(kind, tmp_path, reads=True) as each:
+        transport, protocol = await connect(each.ours)
+        for count in range(1, 8):
+            write_all(each.theirs, payload)
+            await protocol.until(lambda count=count: len(protocol.data) >= count * len(payload))
+        assert protocol.data == payload * 7
+        transport.close()
+        assert await protocol.lost is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "fifo", "socket"])
 async def test_the_end_is_told_and_closes(loop, tmp_path: Path, kind: str):
     """Whatever eof_received() answers."""
     with ends(kind, tmp_path, reads=True) as each:

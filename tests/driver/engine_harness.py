@@ -67,13 +67,14 @@ class Event(NamedTuple):
 class Operation:
     """One command and what was answered to it, in order."""
 
-    def __init__(
-        self, token: int, opcode: int, memory: tuple[Any, ...], is_once: bool = False
-    ) -> None:
+    def __init__(self, token: int, opcode: int, memory: tuple[Any, ...], flags: int = 0) -> None:
         self.token = token
         self.opcode = opcode
         self.memory = memory  # belongs to the engine until the final event
-        self.is_once = is_once  # asked for one event, the final one
+        is_plain_send = opcode == lib.UL_OP_SEND and not flags & lib.UL_ZERO_COPY
+        # Asked for one event, the final one.
+        self.is_once = bool(flags & lib.UL_ONCE) or is_plain_send
+        self.is_only_told = bool(flags & lib.UL_READABLE)  # may get sizes in place of bytes
         self.events: list[Event] = []
         self.state: Any = None  # RELAY: what the engine tells while it runs
 
@@ -104,6 +105,15 @@ class Operation:
         """The payloads of RECVMSG."""
         return [event.data for event in self.events if event.header]
 
+    def is_told(self, raw: Any) -> bool:
+        """Whether an event tells how many bytes there are, and brings none."""
+        return self.is_only_told and not raw.address
+
+    @property
+    def told(self) -> list[int]:
+        """How many bytes there were, each time."""
+        return [event.result for event in self.events if not (event.is_final or event.address)]
+
     def release(self) -> None:
         """After the final event: the memory is the caller's again."""
         self.memory = ()
@@ -133,10 +143,7 @@ class Engine:
     def stage(
         self, opcode: int, fd: int = -1, *, memory: tuple[Any, ...] = (), **fields: int
     ) -> Operation:
-        flags = fields.get("flags", 0)
-        is_plain_send = opcode == lib.UL_OP_SEND and not flags & lib.UL_ZERO_COPY
-        is_once = bool(flags & lib.UL_ONCE) or is_plain_send
-        operation = Operation(self._new_token(), opcode, memory, is_once)
+        operation = Operation(self._new_token(), opcode, memory, fields.get("flags", 0))
         self.operations[operation.token] = operation
         self.write_command(token=operation.token, opcode=opcode, fd=fd, **fields)
         return operation
@@ -343,7 +350,7 @@ class Engine:
             assert raw.opcode in LEAST_RESULT_OF_MORE
             assert raw.result >= LEAST_RESULT_OF_MORE[raw.opcode]
             assert not operation.is_once
-        data, header = received(raw)
+        data, header = (b"", None) if operation.is_told(raw) else received(raw)
         event = Event(raw.token, raw.result, raw.address, is_final, raw.opcode, data, header)
         operation.events.append(event)
         if is_final:

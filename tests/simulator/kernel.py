@@ -204,6 +204,8 @@ class Kernel:
             if stream.closed:
                 closed.append(stream)
                 self._forget(stream)
+        for stream in self.streams:
+            stream.take_back()
         return closed
 
     def _forget(self, stream: Stream) -> None:

@@ -49,6 +49,18 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "a protocol that pauses gets more of a large piece",
+        "transports/receiving.py",
+        "self._buffered and self._read_wanted and self._state < _DRAINING:",
+        "self._buffered and self._state < _DRAINING:",
+    ),
+    Mutant(
+        "a stream in bulk that was paused is not received from again",
+        "transports/receiving.py",
+        "            flags |= _READABLE\n",
+        "            return\n",
+    ),
+    Mutant(
         "a short direct send is not counted",
         "write_queue.py",
         "self.append(piece[sent_bytes:] if sent_bytes else piece)",

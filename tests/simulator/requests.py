@@ -18,7 +18,14 @@ from tests.simulator.kernel import Outside, Target
 from tests.simulator.memory import Command, bytes_at, name_at, pieces_at, write_name_at
 from tests.simulator.streams import Listener, Stream
 from uringloop.driver import binding
-from uringloop.driver.binding import UL_NAME_BYTES, UL_ONCE, UL_VECTORED, ffi, lib
+from uringloop.driver.binding import (
+    UL_NAME_BYTES,
+    UL_ONCE,
+    UL_READABLE,
+    UL_VECTORED,
+    ffi,
+    lib,
+)
 
 if TYPE_CHECKING:
     from tests.simulator.engine import SimulatedEngine
@@ -148,6 +155,10 @@ class Accept(Request):
 class Receive(Request):
     target: Stream
 
+    def __init__(self, engine: SimulatedEngine, command: Command, target: Target) -> None:
+        super().__init__(engine, command, target)
+        self._is_only_told = bool(command.flags & UL_READABLE)
+
     def is_ready(self) -> bool:
         return self.target.is_readable()
 
@@ -158,6 +169,12 @@ class Receive(Request):
         if not stream.inbox:
             return Answer(0)
         size = self.kernel.chance.part_of(min(len(stream.inbox), self.receive_limit()))
+        if stream.ended or self.kernel.chance.happens(self.kernel.chance.temper.shortages):
+            self._is_only_told = False
+        if self._is_only_told:
+            self.engine.met["bytes that were only told"] += 1
+            stream.lend(size)
+            return Answer(size, final=False)
         data = bytes(stream.inbox[:size])
         del stream.inbox[:size]
         return Answer(size, self.engine.memory.lend_bytes(data), final=self.is_once)

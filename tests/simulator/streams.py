@@ -39,6 +39,7 @@ class Stream:
     shut       the program has ended what it sends
     closed     the program has closed its descriptor
     ended      what the peer sends is at its end, behind the inbox
+    is_lent    a part of the inbox is at the descriptor, for the program to receive by itself
     is_raw     a program works it by sock_* calls, and may close it at any time
     error      an errno that the next operation is told
     broken     after that, receiving is at its end and sending is -EPIPE
@@ -54,7 +55,7 @@ class Stream:
         self.inbox = bytearray()
         self.outbox = bytearray()
         self.shut = self.closed = self.ended = self.broken = False
-        self._end_told = self.is_raw = False
+        self._end_told = self.is_raw = self.is_lent = False
         self.error = 0
         self.due_at = 0
         self.took_directly = 0
@@ -78,6 +79,9 @@ class Stream:
                 data = self.wire.recv(PIECE_BYTES_MAX)
             except BlockingIOError:
                 break
+            except ConnectionResetError:  # how the wire says it of what was lent
+                self.reset_peer("closed with unread bytes")
+                break
             if not data:
                 self.shut = True
                 break
@@ -86,6 +90,25 @@ class Stream:
                 self.outbox += data
         if events & select.POLLHUP:
             self._owner_closed()
+
+    def lend(self, size: int) -> None:
+        """Puts the first bytes of the inbox where the program finds them by recv(2)."""
+        assert self.wire is not None
+        self.is_lent = True
+        lent = self.wire.send(self.inbox[:size])
+        assert lent == size
+        del self.inbox[:size]
+
+    def take_back(self) -> None:
+        """What the program left of that is in the inbox again."""
+        if not self.is_lent or self.closed:
+            return
+        self.is_lent = False
+        with socket.socket(fileno=os.dup(self.fd)) as ours:
+            try:
+                self.inbox[:0] = ours.recv(PIECE_BYTES_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
 
     def _owner_closed(self) -> None:
         self.shut = self.closed = True

@@ -143,6 +143,7 @@ MET = {
     "a turn without a look",
     "a wait that ended early",
     "an error",
+    "bytes that were only told",
     "more events than fit",
     "no receive buffer left",
     "progress without an event",

@@ -18,6 +18,7 @@ cdef class ReadPipeTransport(ReceivingStream):
 
     cpdef completed(self, Rings rings, uint32_t opcode, int64_t result, bint more)
     cdef object _introduce(self, object extra)
+    cdef object _weigh(self, int64_t size)
     cdef object _protocol_failed(self, object error)
     cdef object _fatal_error(self, object error, str message)
     cdef object _close_file(self)

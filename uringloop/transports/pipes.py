@@ -108,6 +108,9 @@ class ReadPipeTransport(ReceivingStream):
             self._read_wanted = False
             self._stop_receiving()
 
+    def _weigh(self, size: int) -> None:
+        """Never in bulk: there is no recv(2) for a pipe."""
+
     def _end_of_file(self) -> None:
         if self._core.get_debug():
             logger.info("%r was closed by peer", self)

@@ -42,6 +42,8 @@ cdef class StreamBase(TransportBase):
     cdef bint _is_sending_lent
     cdef object _told_to_pause
     cdef bint _buffered
+    cdef bint _is_bulk
+    cdef int _pieces_against
 
     cdef str _kind
     cdef uint32_t _io_flags

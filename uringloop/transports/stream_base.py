@@ -104,6 +104,8 @@ class StreamBase(TransportBase):
         self._peer_watch: Any = None
         self._queue = WriteQueue()
         self._will_flush = False
+        self._is_bulk = False
+        self._pieces_against = 0
         self._drained_waiter: Any = None
         self._is_sending_lent = False  # to a file or to a relay: nothing can be written
         self._told_to_pause: Any = None

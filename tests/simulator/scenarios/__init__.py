@@ -7,7 +7,7 @@ from tests.simulator.scenarios.closing import abort, accept_pause, server_close
 from tests.simulator.scenarios.connecting import plain_connections
 from tests.simulator.scenarios.datagrams import udp, udp_calls
 from tests.simulator.scenarios.echoing import echo, half_close, proxy
-from tests.simulator.scenarios.flow import pause_resume, pipes, streams
+from tests.simulator.scenarios.flow import bulk, pause_resume, pipes, streams
 from tests.simulator.scenarios.relaying import relay
 from tests.simulator.scenarios.timing import timers
 from tests.simulator.scenarios.tls import start_tls, tls_echo
@@ -19,6 +19,7 @@ ALL: list[Scenario] = [
     proxy,
     half_close,
     pause_resume,
+    bulk,
     streams,
     pipes,
     start_tls,

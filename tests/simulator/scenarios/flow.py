@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from tests.simulator.scenarios.echoing import Caller
 from tests.simulator.world import Tracked, World, payload
+
+BULK_BYTES = 500_000
+ROOMS = (70_000, 300_000)
+CUTS_MAX = 300
 
 
 class Reluctant(Tracked):
@@ -53,6 +58,18 @@ class ReluctantBuffer(Reluctant, asyncio.BufferedProtocol):  # type: ignore[misc
 
 async def pause_resume(world: World) -> None:
     """A sender against readers that pause: nothing is lost, nothing comes while they rest."""
+    await _send_to_reluctant(world, payload(3, world.size()))
+
+
+async def bulk(world: World) -> None:
+    """The same on a kernel that has room for large pieces, and mostly leaves them so."""
+    chance = world.kernel.chance
+    calm = min(chance.temper.cuts, CUTS_MAX)
+    chance.temper = replace(chance.temper, room=world.chance.pick(ROOMS), cuts=calm)
+    await _send_to_reluctant(world, payload(17, BULK_BYTES))
+
+
+async def _send_to_reluctant(world: World, sent: bytes) -> None:
     readers: list[Reluctant] = []
 
     def factory() -> Reluctant:
@@ -61,7 +78,6 @@ async def pause_resume(world: World) -> None:
         return readers[-1]
 
     server, address = await world.serve(factory)
-    sent = payload(3, world.size())
     for _ in range(world.chance.between(1, 3)):
         sender: Any = await world.connect_protocol(address, lambda: Caller(world))
         if sender is not None:

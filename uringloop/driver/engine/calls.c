@@ -27,6 +27,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -197,6 +198,12 @@ ssize_t ul_call_recv(const struct ul_operation *operation, void *memory, size_t 
         return read_some(operation->fd, memory, size);
     received = UL_UNINTERRUPTED(recv(operation->fd, memory, size, MSG_DONTWAIT));
     return received < 0 ? -errno : received;
+}
+
+int ul_call_readable(struct ul_engine *engine, const struct ul_operation *operation) {
+    int size = 0;
+    engine->shared.counters.submissions++;
+    return ioctl(operation->fd, FIONREAD, &size) < 0 ? 0 : size;
 }
 
 ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message *message,

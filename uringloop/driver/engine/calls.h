@@ -28,6 +28,9 @@ int64_t ul_call_sendfile(struct ul_engine *engine, struct ul_operation *operatio
 /* RECV: at most `size` bytes by recv(2), or read(2) with UL_FILE. Bytes or -errno. */
 ssize_t ul_call_recv(const struct ul_operation *operation, void *memory, size_t size);
 
+/* RECV with UL_READABLE: how many bytes there are; 0: none, or it cannot be told. */
+int ul_call_readable(struct ul_engine *engine, const struct ul_operation *operation);
+
 /* RECVMSG: a struct ul_message and `size` bytes of payload, or fewer, to `message`. The
  * payload's bytes, or -errno. */
 ssize_t ul_call_recvmsg(const struct ul_operation *operation, struct ul_message *message,

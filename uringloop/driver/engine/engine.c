@@ -166,6 +166,8 @@ static inline bool is_sensible(const struct ul_command *command) {
     case UL_OP_POLL: /* epoll takes bits beside these for something else */
         return !(command->argument & ~POLL_MASK);
     case UL_OP_RECV:
+        if (command->flags & UL_READABLE)
+            return !(command->flags & (UL_ONCE | UL_FILE));
         return command->length || !(command->flags & UL_ONCE);
     case UL_OP_RELAY:
         return command->length && command->address;

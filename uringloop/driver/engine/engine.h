@@ -172,6 +172,12 @@ enum {
      * has it, or is gone. Without that feature, or where the socket refuses: as any other SEND. An
      * error is one final event, as ever, when the memory is free. */
     UL_ZERO_COPY = 128,
+    /* RECV: nothing is received, that is left to Python. An event with an address of 0 (and
+     * UL_MORE) says that there are `result` bytes, or more by now; it comes again in the next
+     * turn for as long as there are any. Once the end of the stream or an error is in sight,
+     * or where the number cannot be told, the command goes on as one without this flag. Not
+     * with UL_ONCE or UL_FILE. */
+    UL_READABLE = 256,
 };
 
 /* The sizes that both sides count on. */
@@ -261,7 +267,7 @@ struct ul_counters {
     uint64_t completions;      /* CQEs seen; epoll: readiness reports seen */
     uint64_t buffer_shortages; /* receives stopped by ENOBUFS */
     uint64_t overflows;        /* turns that found the completion queue overflowing */
-    uint64_t bytes_received;
+    uint64_t bytes_received; /* by the engine: not what Python receives or sends itself */
     uint64_t bytes_sent;
     uint64_t bytes_relayed;
 };

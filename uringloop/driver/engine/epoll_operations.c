@@ -67,6 +67,10 @@ uint32_t ul_epoll_interest(const struct ul_operation *operation) {
         return EPOLLOUT | ALWAYS_REPORTED;
     case UL_OP_RELAY:
         return ul_relay_waits_for(operation) | ALWAYS_REPORTED;
+    case UL_OP_RECV:
+        if (operation->flags & UL_READABLE)
+            return EPOLLIN | EPOLLRDHUP | ALWAYS_REPORTED;
+        return EPOLLIN | ALWAYS_REPORTED;
     default:
         return EPOLLIN | ALWAYS_REPORTED;
     }
@@ -113,6 +117,23 @@ static int64_t receive(struct ul_engine *engine, struct ul_operation *operation)
         return received;
     }
     ul_give(engine, operation, received, (uintptr_t)piece);
+    return UL_STEP_WAITS;
+}
+
+/* The bytes, or only their number, which is not asked for at the end of the stream. */
+static int64_t tell_or_receive(struct ul_engine *engine, struct ul_operation *operation,
+                               uint32_t ready) {
+    bool is_ending = ready & (EPOLLRDHUP | ALWAYS_REPORTED);
+    int size = 0;
+    if (!ul_event_room(engine))
+        return UL_STEP_PUT_OFF;
+    if (operation->flags & UL_READABLE && !is_ending)
+        size = ul_call_readable(engine, operation);
+    if (!size) {
+        operation->flags &= ~(uint32_t)UL_READABLE;
+        return receive(engine, operation);
+    }
+    ul_give(engine, operation, size, 0);
     return UL_STEP_WAITS;
 }
 
@@ -293,7 +314,7 @@ int64_t ul_epoll_resume(struct ul_engine *engine, struct ul_operation *operation
     case UL_OP_ACCEPT:
         return ul_call_accept(engine, operation, 1);
     case UL_OP_RECV:
-        return receive(engine, operation);
+        return tell_or_receive(engine, operation, ready);
     case UL_OP_SEND:
     case UL_OP_SENDMSG:
     case UL_OP_SENDFILE:

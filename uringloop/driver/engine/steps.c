@@ -1,8 +1,8 @@
 /* steps.c - operations that the loop's thread carries out itself, when they are ready.
  *
  * A request of the kernel does most of the work of uring.c. Not so here: what is no socket,
- * receives without a buffer ring, single messages, files, and listening sockets that others may
- * accept on. calls.c has the system calls and the reasons. Writes and accepts are tried at once;
+ * receives without a buffer ring, those that are only told of (UL_READABLE), single messages,
+ * files, and listening sockets that others may accept on. calls.c has the system calls and the reasons. Writes and accepts are tried at once;
  * reads are polled for first, as mostly nothing is there when somebody asks.
  *
  * IORING_OP_ACCEPT waits exclusively: the kernel tells one of those that wait, and a multishot, which
@@ -28,6 +28,8 @@
  */
 #include "calls.h"
 #include "uring.h"
+
+#include <poll.h>
 
 enum {
     RETRY_NS_MIN = 250000,
@@ -216,6 +218,18 @@ static void try_when_ready(struct ul_uring *uring, struct ul_operation *operatio
         follow(uring, operation, result);
 }
 
+/* How many bytes there are; at the end of the stream the bytes themselves. */
+static void tell(struct ul_uring *uring, struct ul_operation *operation, int ready) {
+    bool is_ending = ready & (POLLRDHUP | POLLHUP | POLLERR);
+    int size = is_ending ? 0 : ul_call_readable(uring->engine, operation);
+    if (!size)
+        operation->flags &= ~(uint32_t)UL_READABLE;
+    else if (!operation->cancelled)
+        ul_give(uring->engine, operation, size, 0);
+    ul_stage_as(uring, operation,
+                ul_is_stepped(uring, operation) ? UL_PHASE_POLL_PENDING : UL_PHASE_MAIN_PENDING);
+}
+
 void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
                    const struct io_uring_cqe *cqe) {
     bool is_armed = cqe->flags & IORING_CQE_F_MORE;
@@ -224,6 +238,8 @@ void ul_step_ready(struct ul_uring *uring, struct ul_operation *operation,
             disarmed(uring, operation);
     } else if (cqe->res < 0) {
         ul_conclude(uring, operation, cqe->res, 0);
+    } else if (operation->opcode == UL_OP_RECV && operation->flags & UL_READABLE) {
+        tell(uring, operation, cqe->res);
     } else if (!operation->cancelled) {
         try_when_ready(uring, operation, is_armed);
     } else if (!is_armed) {

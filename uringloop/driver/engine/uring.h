@@ -286,7 +286,7 @@ static inline bool ul_is_stepped(const struct ul_uring *uring, const struct ul_o
     case UL_OP_ACCEPT:
         return operation->flags & (UL_SHARED | UL_ONCE);
     case UL_OP_RECV:
-        return operation->flags & UL_FILE || !ul_has(uring, UL_FEATURE_BUFFER_RING);
+        return operation->flags & (UL_FILE | UL_READABLE) || !ul_has(uring, UL_FEATURE_BUFFER_RING);
     case UL_OP_SEND:
         return operation->flags & UL_FILE;
     case UL_OP_RECVMSG:
