@@ -33,6 +33,7 @@ pytestmark = pytest.mark.ours
 
 SECOND_NS = 1_000_000_000
 WINDOW_NS = 10 * SECOND_NS
+PIECE_BYTES = 40_000  # large enough for bulk, and for a socket's buffer
 MANY_BYTES = 300_000  # more than the high-water mark: the socket is offered some at once
 
 
@@ -93,6 +94,15 @@ async def test_bytes_that_go_around_the_engine_are_counted(loop: AbstractEventLo
         await receiving
         await until_true(lambda: made.transport.get_write_buffer_size() == 0)
         assert metrics_of(loop).bytes_sent == MANY_BYTES
+
+
+async def test_bytes_that_are_received_in_bulk_are_counted(loop: AbstractEventLoop) -> None:
+    async with wire() as made:
+        for number in range(1, 7):  # some such pieces in a row begin it
+            await in_thread(made.peer.sendall, bytes(PIECE_BYTES))
+            await made.protocol.received(number * PIECE_BYTES)
+            assert metrics_of(loop).bytes_received == number * PIECE_BYTES
+        assert loop._bytes_received_directly > 0  # type: ignore[attr-defined]
 
 
 async def test_datagrams_are_counted(loop: AbstractEventLoop) -> None:

@@ -42,6 +42,7 @@ cdef class LoopCore:
     cdef public Py_ssize_t _streams_accepted
     cdef public Py_ssize_t _streams_made
     cdef public uint64_t _bytes_sent_directly
+    cdef public uint64_t _bytes_received_directly
 
     cpdef _start_core(self, object driver)
 

@@ -68,6 +68,7 @@ class LoopCore:
         self._streams_accepted = 0
         self._streams_made = 0
         self._bytes_sent_directly = 0
+        self._bytes_received_directly = 0
 
     def _queued(self) -> tuple[int, int]:
         """How many callbacks wait to run, and how many timers are set; from any thread."""

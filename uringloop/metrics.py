@@ -184,7 +184,7 @@ def metrics_of(loop: Any) -> Metrics:
         connections_open=loop._streams_open,
         connections_accepted=loop._streams_accepted,
         connections_made=loop._streams_made,
-        bytes_received=counters["bytes_received"],
+        bytes_received=counters["bytes_received"] + loop._bytes_received_directly,
         bytes_sent=counters["bytes_sent"] + loop._bytes_sent_directly,
         bytes_relayed=counters["bytes_relayed"],
         buffer_shortages=counters["buffer_shortages"],

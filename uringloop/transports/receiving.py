@@ -222,8 +222,12 @@ class ReceivingStream(StreamBase):
         """
         try:
             if target is None:
-                return self._sock.recv(size, _AT_ONCE)
-            return self._sock.recv_into(target, size, _AT_ONCE)
+                data = self._sock.recv(size, _AT_ONCE)
+                self._core._bytes_received_directly += len(data)
+                return data
+            received = self._sock.recv_into(target, size, _AT_ONCE)
+            self._core._bytes_received_directly += received
+            return received
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
