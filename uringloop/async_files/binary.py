@@ -20,6 +20,10 @@ class BinaryFile(FileBase[bytes]):
     def mode(self) -> str:
         return self._mode.as_binary
 
+    def readable(self) -> bool:
+        self._check_open()
+        return self._mode.is_readable
+
     async def read(self, size: int | None = -1, /) -> bytes:
         """`size` bytes, fewer at the end of the file only; all that is left without a size.
 

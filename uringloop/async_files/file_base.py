@@ -1,7 +1,7 @@
 """What binary and text files have in common: the methods that do not look at bytes or characters.
 
 Which methods are coroutines is as in the library aiofiles, odd as it may be: seekable() and
-writable() are, readable() and fileno() are not.
+writable() are, fileno() is not, and readable() is one of text files only.
 """
 
 from __future__ import annotations
@@ -55,10 +55,6 @@ class FileBase(Generic[Content]):
         """The descriptor. Its own position is not this file's."""
         self._check_open()
         return self._buffer.fd
-
-    def readable(self) -> bool:
-        self._check_open()
-        return self._mode.is_readable
 
     async def writable(self) -> bool:
         self._check_open()

@@ -78,6 +78,10 @@ class TextFile(FileBase[str]):
         """The same file as one of bytes. What was decoded already is not in it."""
         return BinaryFile(self._buffer, self._mode)
 
+    async def readable(self) -> bool:
+        self._check_open()
+        return self._mode.is_readable
+
     async def read(self, size: int | None = -1, /) -> str:
         """`size` characters, fewer at the end of the file only; all that is left without one."""
         self._check_readable()
