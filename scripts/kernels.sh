@@ -14,6 +14,9 @@
 # environment and the build of ./check, and busybox; so no kernel module is needed. All of it is
 # in build/kernels. To install missing packages needs root; the rest needs no rights.
 #
+# Give it a machine that does nothing else: the tests have limits of time, and what is emulated is
+# some twenty times as slow.
+#
 # Debian's mirror is the one in this machine's apt configuration, unless $MIRROR names another.
 set -eu
 case $0 in */*) cd "${0%/*}/.." ;; esac
