@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Iterator
 
 import pytest
+from certificates import contexts
 from children import run_program
 from peers import Recorder, in_thread, recv_until_eof, reset
 
@@ -85,6 +86,23 @@ async def test_a_connection_that_comes_as_the_server_closes_is_served_or_ended(
         server = await loop.create_server(CloseAtOnce, "127.0.0.1", 0)
         await asyncio.sleep(0)
         with socket.create_connection(server.sockets[0].getsockname(), timeout=10) as peer:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            server.close()
+            await in_thread(_read_the_end, peer)
+
+
+@pytest.mark.difference("accept_races_close")
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_under_tls_a_connection_that_comes_as_the_server_closes_is_ended(
+    turns: int, loop: AbstractEventLoop
+) -> None:
+    """The same, where the transport is made by a task, a turn after the accept."""
+    context = contexts().server
+    for _ in range(40):
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+        with socket.create_connection(server.sockets[0].getsockname(), timeout=10) as peer:
+            peer.shutdown(socket.SHUT_WR)
             for _ in range(turns):
                 await asyncio.sleep(0)
             server.close()

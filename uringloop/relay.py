@@ -44,7 +44,8 @@ def relay(a: Any, b: Any, *, idle_timeout: float | None = None, limit: int | Non
     if idle_timeout is not None and not idle_timeout > 0:
         raise ValueError(f"idle_timeout must be seconds above 0, or None, not {idle_timeout!r}")
     relaying = _between(_Side("a", a, loop), _Side("b", b, loop), loop, idle_timeout, limit_bytes)
-    relaying._given = a, b
+    if isinstance(a, tuple) or isinstance(b, tuple):
+        relaying._given = a, b
     relaying._start()
     return relaying
 

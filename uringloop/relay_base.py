@@ -90,8 +90,8 @@ class Relay:
         self._is_over = False
         self._ended: Ended | None = None  # made when somebody awaits it
         self._begun_s = time.monotonic()
-        # What the user gave, until the end: a StreamWriter that nobody holds closes its
-        # transport (CPython 3.11.5 and newer).
+        # The pairs that the user gave, until the end: a StreamWriter that nobody holds closes
+        # its transport (CPython 3.11 and newer).
         self._given: tuple[Any, Any] | None = None
 
     def __repr__(self) -> str:

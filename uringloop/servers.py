@@ -290,6 +290,8 @@ class Acceptor(Operation):
         """Puts protocol and transport into `made` as soon as there are any."""
         waiter = self._loop.create_future()
         try:
+            if self._stopped:  # since it was accepted, a turn ago
+                return
             made["protocol"] = self._factory()
             made["transport"] = self._loop._make_ssl_transport(
                 conn,

@@ -273,7 +273,7 @@ def test_a_caller_that_never_waits_gets_its_data(engine, pair, in_thread):
 # Commands that are none
 
 
-@pytest.mark.parametrize("opcode", [0, lib.UL_OP_RELAY + 1, 2**32 - 1])
+@pytest.mark.parametrize("opcode", [0, lib.UL_OP_SYMLINK + 1, 2**32 - 1])
 def test_an_unknown_operation_is_refused(engine, opcode):
     engine.write_command(token=5, opcode=opcode)
     assert lib.ul_turn(engine.handle, int(LIMIT_S * 1e9)) == 1
