@@ -34,6 +34,7 @@ struct forced {
 /* A ring of the process, from its creation to its end. */
 struct ring_state {
     struct io_uring *ring; /* NULL: a free place */
+    int fd;
     int index;             /* in the thread's table of registered rings; -1: not there */
     uint32_t prepared;     /* requests before this position were looked at */
     uint32_t seen;         /* and completions before this one */
@@ -64,18 +65,31 @@ static struct ring_state *state_entered(int fd, uint32_t flags) {
     bool by_index = flags & IORING_ENTER_REGISTERED_RING;
     for (int place = 0; place < RINGS; place++) {
         struct ring_state *state = &states[place];
-        if (state->ring && (by_index ? state->index : state->ring->ring_fd) == fd)
+        if (state->ring && (by_index ? state->index : state->fd) == fd)
             return state;
     }
     return NULL;
 }
 
+/* Rings that were left without an exit, as a forked child leaves its parent's: their memory is
+ * free, and their number and address are given again. */
+static void forget_left(const struct io_uring *ring) {
+    for (int place = 0; place < RINGS; place++)
+        if (states[place].ring == ring || states[place].fd == ring->ring_fd)
+            states[place].ring = NULL;
+}
+
 int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
                                       struct io_uring_params *params) {
     int error = __real_io_uring_queue_init_params(entries, ring, params);
-    struct ring_state *state = state_of(NULL);
-    if (!error && state) {
+    struct ring_state *state;
+    if (error)
+        return error;
+    forget_left(ring);
+    state = state_of(NULL);
+    if (state) {
         state->ring = ring;
+        state->fd = ring->ring_fd;
         state->index = -1;
         state->prepared = state->seen = state->kept_back = state->forced_count = 0;
     }
