@@ -35,6 +35,7 @@ def test_what_a_child_no_longer_watches_its_parent_still_does(loop_kind: str) ->
     assert out.splitlines() == ["parent: undisturbed"]
 
 
+@pytest.mark.difference("fork_that_leaves")
 def test_a_child_may_end_as_any_program_does(loop_kind: str) -> None:
     """Row 26: by its interpreter's end, with its parent's transports alive in it. Python may
     complain there of what was left, and of nothing worse."""

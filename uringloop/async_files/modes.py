@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from dataclasses import dataclass
 
 _ACTIONS = "rwax"
+_WRITES_AS_READS = sys.version_info < (3, 15)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class Mode:
 
     @property
     def as_binary(self) -> str:
-        """How a binary file spells it: one opened by "w+b" can do what "rb+" can."""
-        action = self.action if self.action in "ax" else "r" if self.is_readable else "w"
+        """How a binary file spells it: before 3.15, "wb+" is "rb+", which can do the same."""
+        action = (
+            "r" if _WRITES_AS_READS and self.action == "w" and self.is_updating else self.action
+        )
         return f"{action}b+" if self.is_updating else f"{action}b"
 
 
