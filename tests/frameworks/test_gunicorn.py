@@ -1,4 +1,4 @@
-"""gunicorn as users start it, with the workers of uvicorn-worker."""
+"""gunicorn as users start it, with uvicorn's workers and with its own."""
 
 from __future__ import annotations
 
