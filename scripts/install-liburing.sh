@@ -17,7 +17,7 @@ commit=08468cc3830185c75f9e7edefd88aa01e5c2f8ab # 2.9
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-git clone -q --depth 1 --branch liburing-2.9 "$source" "$folder"
+git -c advice.detachedHead=false clone -q --depth 1 --branch liburing-2.9 "$source" "$folder"
 cd "$folder"
 found=$(git rev-parse HEAD)
 [ "$found" = "$commit" ] || {
