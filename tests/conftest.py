@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("audit", "peers")
 
 from audit import assert_nothing_left, descriptors_of_a_loop, open_descriptors, settle  # noqa: E402
 from differences import DIFFERENCES  # noqa: E402
-from loops import ALL, OURS, LoopFactory, io_uring_refusal, make_loop  # noqa: E402
+from loops import ALL, OURS, LoopFactory, make_loop, parameter  # noqa: E402
 from peers import Pair  # noqa: E402
 
 TEST_LIMIT_S = 20  # the coroutine's; pytest-timeout's is larger, for what hangs below Python
@@ -43,7 +43,7 @@ def pytest_collection_finish() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "loop_kind" in metafunc.fixturenames:
-        metafunc.parametrize("loop_kind", [_parameter(kind) for kind in _kinds(metafunc)])
+        metafunc.parametrize("loop_kind", [parameter(kind) for kind in _kinds(metafunc)])
 
 
 def _kinds(metafunc: pytest.Metafunc) -> tuple[str, ...]:
@@ -53,12 +53,6 @@ def _kinds(metafunc: pytest.Metafunc) -> tuple[str, ...]:
     if difference and DIFFERENCES[difference.args[0]].on_this_python:
         return OURS
     return ALL
-
-
-def _parameter(kind: str) -> Any:
-    refusal = io_uring_refusal() if kind == "io_uring" else None
-    marks = [pytest.mark.skip(reason=refusal)] if refusal else []
-    return pytest.param(kind, id=kind, marks=marks)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 OURS = ("io_uring", "epoll")
 ALL = (*OURS, "asyncio")
@@ -62,6 +65,13 @@ def driver_leftovers(loop: asyncio.AbstractEventLoop) -> list[str]:
         "receive buffers": state.buffers_held,
     }
     return [f"{name}: {count}" for name, count in counts.items() if count]
+
+
+def parameter(kind: str) -> Any:
+    """`kind` to parametrize a test by; skipped where the kernel refuses it."""
+    refusal = io_uring_refusal() if kind == "io_uring" else None
+    marks = [pytest.mark.skip(reason=refusal)] if refusal else []
+    return pytest.param(kind, id=kind, marks=marks)
 
 
 def io_uring_refusal() -> str | None:

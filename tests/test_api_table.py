@@ -16,7 +16,7 @@ from tests.api.checks import all_checks
 from tests.api.observing import observe, on_asyncio
 from tests.api.registry import Check
 from tests.certificates import UNCLOSED_ON_3_10
-from tests.loops import OURS
+from tests.loops import OURS, parameter
 
 pytestmark = [pytest.mark.filterwarnings(each) for each in UNCLOSED_ON_3_10]
 
@@ -54,7 +54,7 @@ def test_every_check_is_about_a_method_and_parameters_that_exist() -> None:
     assert named - known == set()
 
 
-@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("kind", [parameter(kind) for kind in OURS])
 def test_signatures_are_asyncios(kind: str) -> None:
     rows = [row for row in table.rows() if row.is_here]
     differing = {row.key: table.signature_difference(row, kind) for row in rows}

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from children import ended_program
+from loops import OURS, parameter
 
 PROGRAM = """
 import asyncio, sys, threading
@@ -39,7 +40,7 @@ print("leaving", len(kept))
 
 
 @pytest.mark.parametrize("where", ["main", "thread"])
-@pytest.mark.parametrize("backend", ["io_uring", "epoll"])
+@pytest.mark.parametrize("backend", [parameter(kind) for kind in OURS])
 def test_the_interpreter_ends_with_live_transports(backend: str, where: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", PROGRAM, backend, where],

@@ -212,7 +212,8 @@ TESTS = {
     ),
 }
 
-# The Python versions that an entry is for, where that is not each of them.
+# The Python versions that an entry is for, where that is not each of them. A third number: of
+# the release that brought the test.
 SINCE = {
     "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs": (3, 15),
     "test_base_events.BaseEventLoopTests.test_create_connection_happy_eyeballs_ipv4_only": (3, 15),
@@ -221,9 +222,9 @@ SINCE = {
     "test_eager_task_factory.CEagerTaskFactoryLoopTests.test_issue105987": (3, 12),
     "test_runners.RunTests.test_loop_factory_default_event_loop": (3, 13),
     "test_runners.RunnerTests.test_custom_factory": (3, 11),
-    "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket": (3, 14),
+    "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket": (3, 13, 1),
     "test_server_context.AsyncioEventLoopTests.test_gh140947": (3, 15),
-    "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy": (3, 14),
+    "test_sslproto.SslProtoHandshakeTests.test_connection_lost_when_busy": (3, 13, 1),
     "test_subprocess.GenericWatcherTests": (3, 11),
     "test_subprocess.MultiLoopChildWatcherTests": (3, 12),
     "test_tasks.*.test_sleep_when_delay_is_nan": (3, 13),
@@ -255,7 +256,7 @@ CHECKED_ON = {(3, 10, 13), (3, 11, 7), (3, 12, 1), (3, 13, 0), (3, 14, 8), (3, 1
 
 def reason_for(test_id: str) -> str | None:
     """Why `module.Class.test` is left out, or None when it runs."""
-    in_force = entries_of(sys.version_info[:2])
+    in_force = entries_of(sys.version_info[:3])
     for reason, patterns in TESTS.items():
         for pattern in patterns:
             if pattern in in_force and fnmatch.fnmatchcase(test_id, pattern):
@@ -270,10 +271,10 @@ def entries() -> list[str]:
 
 
 @functools.cache
-def entries_of(version: tuple[int, int]) -> frozenset[str]:
+def entries_of(version: tuple[int, int, int]) -> frozenset[str]:
     """Those in force on that version of Python."""
     return frozenset(
         entry
         for entry in entries()
-        if SINCE.get(entry, version) <= version <= UNTIL.get(entry, version)
+        if SINCE.get(entry, version) <= version and version[:2] <= UNTIL.get(entry, version[:2])
     )

@@ -62,6 +62,7 @@ def test_register_denied_leaves_what_works_without_it_or_tells_the_step(error):
         assert (told["step"], told["error"]) == (lib.UL_PROBE_REGISTER, error)
 
 
+@needs_io_uring
 def test_without_memory_to_lock_64_engines_run_on_what_the_probe_finds():
     """Row 28: kernels 5.12 to 6.13 charge no ring to RLIMIT_MEMLOCK, and those before and
     after do. The probe tells, and what it finds has to work 64 times."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.loops import OURS, parameter
 from tests.proxy.processes import (
     ProxyProcess,
     check_echo,
@@ -22,11 +23,10 @@ from tests.proxy.processes import (
 )
 from uringloop.proxy.errors import ExitStatus
 
-ENGINES = ["io_uring", "epoll"]
 UPSTREAM = "127.0.0.1:9"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [parameter(kind) for kind in OURS])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_and_the_status_is_0(engine: str, number: int) -> None:
     with echo_upstream() as upstream, running_process(upstream, URINGLOOP_BACKEND=engine) as proxy:
@@ -76,7 +76,7 @@ def pids_of(proxy: ProxyProcess, count: int) -> list[int]:
     return [event["pid"] for event in proxy.until("worker_started", count)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [parameter(kind) for kind in OURS])
 def test_workers_share_the_connections(engine: str) -> None:
     with (
         echo_upstream() as upstream,
