@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -124,3 +125,23 @@ def test_an_installed_wheel_runs_a_program(distributions: Path, tmp_path: Path) 
         timeout=60,
     )
     assert answer.stdout.startswith(str(tmp_path)), answer.stderr
+
+
+@once
+@pytest.mark.skipif(not shutil.which("musl-gcc"), reason="musl-gcc (musl-tools) is not installed")
+def test_the_engine_compiles_against_musl(tmp_path: Path) -> None:
+    """As for the wheels of musllinux. musl comes without the kernel's headers."""
+    machine = subprocess.run(
+        ["gcc", "-print-multiarch"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.strip()
+    for name in ("linux", "asm-generic", f"{machine}/asm", "liburing", "liburing.h"):
+        (tmp_path / Path(name).name).symlink_to(Path("/usr/include", name))
+    sources = [str(path) for path in sorted(ROOT.glob("uringloop/driver/engine/*.c"))]
+    flags = ["-std=gnu11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
+    answer = subprocess.run(
+        ["musl-gcc", *flags, "-isystem", str(tmp_path), *sources],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 0, answer.stderr

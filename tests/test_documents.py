@@ -200,7 +200,15 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "bench/run": check_bench_run,
     "./check": check_script("check"),
     "./demo": check_script("demo"),
-    "scripts/kernels.sh": check_script("scripts/kernels.sh"),
+    **{
+        name: check_script(name)
+        for name in (
+            "scripts/container.sh",
+            "scripts/kernels.sh",
+            "scripts/platforms.sh",
+            "scripts/wheels.sh",
+        )
+    },
     "pip": check_pip,
     "apt-get": check_apt,
     "docker": check_container,

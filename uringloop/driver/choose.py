@@ -78,7 +78,7 @@ def refusal_in_words(trial: Trial) -> str:
 
 def _cause(error: int) -> str:
     if error == errno.ENOSYS:
-        return ": the kernel has no io_uring, or a sandbox (gVisor, QEMU user mode) hides it"
+        return ": the kernel has no io_uring, or a container's profile or sandbox hides it"
     if error == errno.EOPNOTSUPP:
         return ": the kernel's io_uring is too old; it is used from Linux 5.13 on"
     if error == errno.ENOMEM:

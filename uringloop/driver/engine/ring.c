@@ -20,6 +20,7 @@
  */
 #include "uring.h"
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Create. ------------------------------------------------------------------------------- */
@@ -102,6 +103,11 @@ static void use_plain_descriptor(struct ul_uring *uring) {
     uring->enter_flags &= ~IORING_ENTER_REGISTERED_RING;
 }
 
+/* By its number: glibc has gettid() since 2.30, and wheels are built with 2.28. */
+static pid_t this_thread(void) {
+    return (pid_t)syscall(SYS_gettid);
+}
+
 int ul_ring_enable(struct ul_uring *uring) {
     int error = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS,
                                   NULL, 0);
@@ -109,7 +115,7 @@ int ul_ring_enable(struct ul_uring *uring) {
         return error;
     uring->is_enabled = true;
     uring->thread = pthread_self();
-    uring->thread_id = gettid();
+    uring->thread_id = this_thread();
     if (uring->features & UL_FEATURE_REGISTERED_RING)
         register_descriptor(uring);
     return 0;
@@ -123,7 +129,7 @@ bool ul_ring_is_ours(struct ul_uring *uring) {
     if (uring->features & UL_FEATURE_SINGLE_ISSUER)
         return false;
     uring->thread = pthread_self();
-    uring->thread_id = gettid();
+    uring->thread_id = this_thread();
     use_plain_descriptor(uring);
     return true;
 }
