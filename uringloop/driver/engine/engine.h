@@ -281,7 +281,7 @@ enum { UL_HELD_WINDOW_S = 10 };
 struct ul_held_window {
     int64_t begin_ns;   /* CLOCK_MONOTONIC; 0: there was none yet */
     int64_t longest_ns; /* of the stretches that ended in this window */
-    double lateness;    /* seconds², of all of them */
+    double squares_ns2; /* the sum of t² of all of them, in nanoseconds² */
 };
 
 /* How long Python kept the loop away from the kernel: the stretches between two turns. */

@@ -64,20 +64,20 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 /* A failed SEND may have sent some. */
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
-    if (operation->notices) {
-        ul_send_hold(uring, operation, result);
-        return;
-    }
     ul_list_remove(operation);
-    if (operation->opcode == UL_OP_CONNECT) {
+    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE) {
+        if (operation->notices) {
+            ul_send_hold(uring, operation, result);
+            return;
+        }
+        address = operation->done;
+    } else if (operation->opcode == UL_OP_CONNECT) {
         ul_request_release_address(uring, operation);
         if (result == 0 && operation->flags & UL_NAMES)
             address = ul_call_names(uring->engine, operation->fd);
-    }
-    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
-        address = operation->done;
-    if (operation->opcode == UL_OP_RELAY)
+    } else if (operation->opcode == UL_OP_RELAY) {
         address = ul_relay_uring_close(uring, operation);
+    }
     ul_finish(uring->engine, operation, result, address);
 }
 
@@ -144,7 +144,7 @@ static void recv_completed(struct ul_uring *uring, struct ul_operation *operatio
         return;
     }
     if (cqe->res > 0)
-        ul_give(uring->engine, operation, cqe->res, address);
+        ul_give_received(uring->engine, operation, cqe->res, address);
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res > 0)
@@ -162,8 +162,8 @@ static void recvmsg_completed(struct ul_uring *uring, struct ul_operation *opera
     if (cqe->flags & IORING_CQE_F_BUFFER)
         address = ul_buffers_take(&uring->messages, cqe);
     if (cqe->res >= UL_MESSAGE_HEADER)
-        ul_give(uring->engine, operation, cqe->res - UL_MESSAGE_HEADER,
-                address + UL_MESSAGE_HEADER);
+        ul_give_received(uring->engine, operation, cqe->res - UL_MESSAGE_HEADER,
+                         address + UL_MESSAGE_HEADER);
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res >= 0)
