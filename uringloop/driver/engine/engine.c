@@ -111,21 +111,32 @@ static void refuse(struct ul_engine *engine, const struct ul_command *command, i
 }
 
 static void cancel(struct ul_engine *engine, uint64_t token) {
-    struct ul_operation *operation = ul_find(engine, token);
+    struct ul_operation *operation = slot_of(engine, token);
+    if (operation)
+        operation->condemned = 0;
+    operation = ul_find(engine, token);
     if (!operation || operation->cancelled || operation->opcode == UL_OP_CLOSE)
         return;
     operation->cancelled = true;
     engine->backend->cancel(engine, operation);
 }
 
+/* Whether its cancel is among the commands behind it. A CLOSE takes place all the same. */
+static bool is_condemned(const struct ul_operation *operation, const struct ul_command *command) {
+    return operation->condemned == command->token + 1 && command->opcode != UL_OP_CLOSE;
+}
+
 static void start(struct ul_engine *engine, const struct ul_command *command) {
     struct ul_operation *operation = reserve_slot(engine, command->token);
-    if (!operation) {
-        refuse(engine, command, ENOMEM);
-        return;
-    }
-    if (operation->opcode) {
-        refuse(engine, command, EEXIST);
+    int error = 0;
+    if (!operation)
+        error = ENOMEM;
+    else if (operation->opcode)
+        error = EEXIST;
+    else if (is_condemned(operation, command))
+        error = ECANCELED;
+    if (error) {
+        refuse(engine, command, error);
         return;
     }
     *operation = (struct ul_operation){
@@ -176,10 +187,38 @@ static void take(struct ul_engine *engine, const struct ul_command *command) {
         refuse(engine, command, EINVAL);
 }
 
+static bool is_staged(const struct ul_shared *shared, uint64_t token) {
+    for (uint32_t index = 0; index < shared->command_count; index++)
+        if (shared->commands[index].token == token &&
+            shared->commands[index].opcode != UL_OP_CANCEL)
+            return true;
+    return false;
+}
+
+/* Notes which commands are cancelled by a later one. To begin and then to cancel them would be too
+ * late: whoever gave up may have closed the descriptor since, and the number be another's, whose
+ * bytes would be taken or whose socket be connected. The first command of a slot on a new page
+ * needs the page now; a number that is no command's needs none. */
+static void condemn_cancelled(struct ul_engine *engine) {
+    const struct ul_shared *shared = &engine->shared;
+    for (uint32_t index = 1; index < shared->command_count; index++) {
+        uint64_t token = shared->commands[index].argument;
+        struct ul_operation *operation;
+        if (shared->commands[index].opcode != UL_OP_CANCEL)
+            continue;
+        operation = slot_of(engine, token);
+        if (!operation && is_staged(shared, token))
+            operation = reserve_slot(engine, token);
+        if (operation)
+            operation->condemned = token + 1;
+    }
+}
+
 /* Takes commands in order until there is none left, or no room for what they may answer. */
 static void take_commands(struct ul_engine *engine) {
     struct ul_shared *shared = &engine->shared;
     uint32_t taken = 0, count = shared->command_count;
+    condemn_cancelled(engine);
     while (taken < count && ul_event_room(engine))
         take(engine, &shared->commands[taken++]);
     shared->counters.commands += taken;

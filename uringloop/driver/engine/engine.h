@@ -69,7 +69,9 @@ enum ul_opcode {
     /* argument is the token to stop. Has no event of its own; the target answers with
      * its final event: -ECANCELED where the cancel won, its true result where it came
      * too late. A token that is not in use is passed over. A cancel also reaches a
-     * command given before it in the same turn. `token` and `fd` are not used. */
+     * command that was given before it and that no turn has taken: that command (but for CLOSE)
+     * is not carried out, so its descriptor may be closed by then, and the number be another's.
+     * `token` and `fd` are not used. */
     UL_OP_CANCEL = 6,
     /* fd is a socket whose messages have borders (datagrams, SOCK_SEQPACKET; a stream
      * works too). One event per message: result is the size of its payload in bytes (>= 0),

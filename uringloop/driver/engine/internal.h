@@ -28,6 +28,7 @@ struct ul_operation {
     uint64_t length;   /* bytes, or iovecs */
     uint64_t argument; /* the command's; CONNECT: the backend's own */
     uint64_t done;     /* SEND, SENDFILE: bytes sent so far */
+    uint64_t condemned; /* engine.c's own: one more than a token whose command is not to be taken */
     int32_t fd;
     uint32_t flags;  /* of the command */
     uint8_t opcode;  /* 0: the slot is free */

@@ -255,10 +255,10 @@ static void poll_completed(struct ul_uring *uring, struct ul_operation *operatio
         ul_step_ready(uring, operation, cqe);
     else if (cqe->res < 0)
         finish_operation(uring, operation, cqe->res);
-    else if (operation->opcode == UL_OP_CONNECT)
+    else if (operation->opcode == UL_OP_CONNECT && !operation->cancelled)
         finish_operation(uring, operation, -socket_error(operation->fd));
     else
-        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
+        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING); /* the end, where it is cancelled */
 }
 
 /* Whoever wants the end of a request asks until it comes. */
