@@ -1,4 +1,5 @@
-"""The parts of the build that pyproject.toml cannot say: two kinds of C extension.
+"""The parts of the build that pyproject.toml cannot say: two kinds of C extension, and how many
+compilers at a time.
 
 URINGLOOP_PURE=1 leaves out the compiled hot modules; their .py files are then used.
 """
@@ -7,6 +8,7 @@ import os
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_ext import build_ext
 
 # Compiled by Cython under the same name; a .pxd beside the .py adds types.
 HOT_MODULES = [
@@ -50,4 +52,17 @@ def hot_extensions() -> list:
     return extensions
 
 
-setup(cffi_modules=["build_ffi.py:ffibuilder"], ext_modules=hot_extensions())
+class ParallelBuild(build_ext):
+    """A compiler on each core, also for pip, which has no option for that."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = len(os.sched_getaffinity(0))
+
+
+setup(
+    cffi_modules=["build_ffi.py:ffibuilder"],
+    ext_modules=hot_extensions(),
+    cmdclass={"build_ext": ParallelBuild},
+)

@@ -136,7 +136,7 @@ need_build() {
     [ "$(cat "$1/stamp-build" 2>/dev/null)" != "$(source_stamp)" ] || return 0
     say "building for $1"
     rm -f "$1/stamp-build"
-    "$1/bin/python" setup.py -q build_ext --parallel "$(nproc)" --inplace || stop "the build failed"
+    "$1/bin/python" setup.py -q build_ext --inplace || stop "the build failed"
     source_stamp >"$1/stamp-build"
 }
 

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pytest
+
 PEER_LIMIT_S = 10
 
 Pair = tuple[socket.socket, socket.socket]
@@ -116,6 +118,10 @@ class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
         assert 0 < nbytes <= len(self.buffer)
         self.data += self.buffer[:nbytes]
         self._note("data")
+
+
+# For tests of what both kinds of protocol have to be told alike.
+each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,11 @@ from peers import (
     BufferedRecorder,
     Recorder,
     Wire,
+    each_protocol,
     in_thread,
     numbered_bytes,
     recv_exactly,
+    reset,
     turns,
     until_true,
     wire,
@@ -26,9 +27,6 @@ from relays import ends
 LARGE_BYTES = 100_000  # a Unix socket takes it whole
 LARGE_PIECES = 5
 SHARE_BYTES = 256 * 1024
-LINGER_RESET = struct.pack("ii", 1, 0)
-
-factories = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
 
 async def send_in_pieces(connection: Wire, size: int, count: int) -> None:
@@ -44,7 +42,7 @@ def engine_bytes_received(loop: Any) -> int:
 
 
 @pytest.mark.ours
-@factories
+@each_protocol
 async def test_large_pieces_leave_the_engines_buffers_alone_until_small_ones_come(
     factory: Any, loop: AbstractEventLoop
 ) -> None:
@@ -60,7 +58,7 @@ async def test_large_pieces_leave_the_engines_buffers_alone_until_small_ones_com
         assert engine_bytes_received(loop) == before + 1000
 
 
-@factories
+@each_protocol
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 async def test_pieces_of_all_sizes_come_whole_and_then_the_end(
     factory: Any, family: str, loop: AbstractEventLoop
@@ -115,7 +113,7 @@ async def test_a_large_piece_is_no_more_than_a_share(loop: AbstractEventLoop) ->
         assert max(sizes) <= SHARE_BYTES
 
 
-@factories
+@each_protocol
 async def test_a_pause_between_large_pieces_holds_back_the_next(
     factory: Any, loop: AbstractEventLoop
 ) -> None:
@@ -164,12 +162,11 @@ async def test_the_kind_of_protocol_can_change_between_large_pieces(
         connection.transport.set_protocol(connection.protocol)
 
 
-@factories
+@each_protocol
 async def test_a_reset_after_large_pieces_is_told(factory: Any, loop: AbstractEventLoop) -> None:
     async with wire(factory) as connection:
         await send_in_pieces(connection, LARGE_BYTES, LARGE_PIECES)
-        connection.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-        connection.peer.close()
+        reset(connection.peer)
         assert isinstance(await connection.protocol.lost, ConnectionResetError)
 
 
@@ -193,20 +190,15 @@ def whoever_is_first(one: Wire, other: Wire, act: Callable[[Wire], None]) -> Non
 
 
 @pytest.mark.ours
-@factories
+@each_protocol
 async def test_a_reset_between_an_event_and_its_dispatch_is_told(
     factory: Any, loop: AbstractEventLoop
 ) -> None:
     """Both sockets are ready in one turn, and the first to be dispatched resets the other."""
-
-    def reset(connection: Wire) -> None:
-        connection.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-        connection.peer.close()
-
     async with wire(factory) as one, wire(factory) as other:
         for connection in (one, other):
             await send_in_pieces(connection, LARGE_BYTES, LARGE_PIECES)
-        whoever_is_first(one, other, reset)
+        whoever_is_first(one, other, lambda connection: reset(connection.peer))
         one.peer.sendall(bytes(LARGE_BYTES))
         other.peer.sendall(bytes(LARGE_BYTES))
         lost = [one.protocol.lost, other.protocol.lost]
@@ -215,7 +207,7 @@ async def test_a_reset_between_an_event_and_its_dispatch_is_told(
 
 
 @pytest.mark.ours
-@factories
+@each_protocol
 async def test_a_piece_that_somebody_else_took_from_a_blocking_socket_is_not_waited_for(
     factory: Any, loop: AbstractEventLoop
 ) -> None:
@@ -241,7 +233,7 @@ async def test_a_piece_that_somebody_else_took_from_a_blocking_socket_is_not_wai
         await send_in_pieces(unlucky, LARGE_BYTES, 1)
 
 
-@factories
+@each_protocol
 async def test_closing_with_a_large_piece_unread_ends_the_connection(
     factory: Any, loop: AbstractEventLoop
 ) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from peers import (
-    BufferedRecorder,
     Recorder,
     Wire,
+    each_protocol,
     in_thread,
     numbered_bytes,
     recv_exactly,
@@ -210,7 +210,7 @@ async def test_reading_can_be_paused_and_resumed_at_any_time(loop: AbstractEvent
         assert not transport.is_reading()
 
 
-@pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
+@each_protocol
 async def test_a_paused_transport_delivers_nothing(factory: Any, loop: AbstractEventLoop) -> None:
     """Row 18."""
     async with wire(factory) as connection:
@@ -286,7 +286,7 @@ def _send_what_fits(sock: socket.socket) -> int:
         return 0
 
 
-@pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
+@each_protocol
 @pytest.mark.parametrize("seed", range(4))
 async def test_random_pauses_under_load_lose_and_repeat_nothing(
     seed: int, factory: Any, loop: AbstractEventLoop

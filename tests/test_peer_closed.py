@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import socket
 from asyncio import AbstractEventLoop
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -41,22 +43,29 @@ class Notice:
             self.came.set_result(None)
 
 
-async def paused_with_unread_bytes(made: Wire) -> Any:
-    """The transport: paused, with so much unread that its receive has been stopped."""
-    transport: Any = made.transport
-    transport.pause_reading()
-    for _ in range(3):
-        made.peer.sendall(b"unread")
-        await turns(3)
-    return transport
+def asked(transport: Any, loop: AbstractEventLoop) -> Notice:
+    """A notice of the end of the transport's peer."""
+    notice = Notice(loop)
+    transport.notify_peer_closed(notice)
+    return notice
+
+
+@contextlib.asynccontextmanager
+async def paused_wire(family: str = "tcp") -> AsyncIterator[tuple[Wire, Any]]:
+    """A connection and its transport: paused, with so much unread that its receive has been
+    stopped."""
+    async with wire(family=family) as made:
+        made.transport.pause_reading()
+        for _ in range(3):
+            made.peer.sendall(b"unread")
+            await turns(3)
+        yield made, made.transport
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_the_end_is_told_while_reading_is_paused(family: str, loop: Any) -> None:
-    async with wire(family=family) as made:
-        transport = await paused_with_unread_bytes(made)
-        notice = Notice(loop)
-        transport.notify_peer_closed(notice)
+    async with paused_wire(family) as (made, transport):
+        notice = asked(transport, loop)
         await turns(QUIET_TURNS)
         assert notice.calls == 0  # unread bytes are no end
         made.peer.close()
@@ -72,10 +81,8 @@ async def test_the_end_is_told_while_reading_is_paused(family: str, loop: Any) -
 
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_a_half_close_is_an_end_and_the_other_half_works(family: str, loop: Any) -> None:
-    async with wire(family=family) as made:
-        transport = await paused_with_unread_bytes(made)
-        notice = Notice(loop)
-        transport.notify_peer_closed(notice)
+    async with paused_wire(family) as (made, transport):
+        notice = asked(transport, loop)
         made.peer.shutdown(socket.SHUT_WR)
         await notice.came
         transport.write(b"still heard")
@@ -83,10 +90,8 @@ async def test_a_half_close_is_an_end_and_the_other_half_works(family: str, loop
 
 
 async def test_a_reset_is_an_end(loop: Any) -> None:
-    async with wire() as made:
-        transport = await paused_with_unread_bytes(made)
-        notice = Notice(loop)
-        transport.notify_peer_closed(notice)
+    async with paused_wire() as (made, transport):
+        notice = asked(transport, loop)
         await turns(3)
         reset(made.peer)
         await notice.came
@@ -103,28 +108,24 @@ async def test_an_end_that_came_before_is_told_too(loop: Any) -> None:
         made.peer.close()
         await turns(QUIET_TURNS)
         assert made.protocol.calls == ["made"]
-        notice = Notice(loop)
-        transport.notify_peer_closed(notice)
+        notice = asked(transport, loop)
         await notice.came
 
 
 async def test_one_that_reads_is_told_too(loop: Any) -> None:
     async with wire() as made:
         made.protocol.keep_open = True
-        notice = Notice(loop)
-        made.transport.notify_peer_closed(notice)  # type: ignore[attr-defined]
+        notice = asked(made.transport, loop)
         made.peer.shutdown(socket.SHUT_WR)
         await made.protocol.ended
         await notice.came
 
 
 async def test_the_last_callback_alone_is_called_and_once(loop: Any) -> None:
-    async with wire() as made:
-        transport = await paused_with_unread_bytes(made)
-        first, second = Notice(loop), Notice(loop)
-        transport.notify_peer_closed(first)
+    async with paused_wire() as (made, transport):
+        first = asked(transport, loop)
         await turns(2)
-        transport.notify_peer_closed(second)
+        second = asked(transport, loop)
         made.peer.close()
         await second.came
         await turns(QUIET_TURNS)
@@ -134,11 +135,9 @@ async def test_the_last_callback_alone_is_called_and_once(loop: Any) -> None:
 
 
 async def test_none_takes_the_question_back(loop: Any) -> None:
-    async with wire() as made:
-        transport = await paused_with_unread_bytes(made)
-        notice = Notice(loop)
+    async with paused_wire() as (made, transport):
         transport.notify_peer_closed(None)  # of one that has none
-        transport.notify_peer_closed(notice)
+        notice = asked(transport, loop)
         await turns(2)
         before = loop.metrics().in_flight
         transport.notify_peer_closed(None)
@@ -150,13 +149,11 @@ async def test_none_takes_the_question_back(loop: Any) -> None:
 
 
 async def test_asking_again_in_the_turn_of_taking_back_works(loop: Any) -> None:
-    async with wire() as made:
-        transport = await paused_with_unread_bytes(made)
-        forgotten, notice = Notice(loop), Notice(loop)
-        transport.notify_peer_closed(forgotten)
+    async with paused_wire() as (made, transport):
+        forgotten = asked(transport, loop)
         await turns(2)
         transport.notify_peer_closed(None)
-        transport.notify_peer_closed(notice)
+        notice = asked(transport, loop)
         await turns(QUIET_TURNS)
         assert notice.calls == 0
         made.peer.close()
@@ -167,8 +164,7 @@ async def test_asking_again_in_the_turn_of_taking_back_works(loop: Any) -> None:
 @pytest.mark.parametrize("end", ["close", "abort"])
 async def test_nobody_is_called_after_the_own_end_and_the_peer_sees_it(end: str, loop: Any) -> None:
     async with wire() as made:
-        notice = Notice(loop)
-        made.transport.notify_peer_closed(notice)  # type: ignore[attr-defined]
+        notice = asked(made.transport, loop)
         await turns(2)
         getattr(made.transport, end)()
         made.transport.notify_peer_closed(notice)  # type: ignore[attr-defined]
@@ -181,8 +177,7 @@ async def test_nobody_is_called_after_the_own_end_and_the_peer_sees_it(end: str,
 async def test_an_own_end_in_the_turn_of_the_peers_leaves_nothing(loop: Any) -> None:
     """The answer is on its way when the transport closes; the audit counts descriptors."""
     async with wire() as made:
-        notice = Notice(loop)
-        made.transport.notify_peer_closed(notice)  # type: ignore[attr-defined]
+        notice = asked(made.transport, loop)
         await turns(2)
         made.peer.close()
         made.transport.abort()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.processes import environment
+from tests.proxy.processes import environment, run_to_end
 
 LIMIT_S = 40.0
 
@@ -57,27 +57,14 @@ asyncio.run(main())
 
 
 def by_python(*arguments: str, folder: Path, options: tuple[str, ...] = ()) -> Ended:
-    return _ended([sys.executable, *options, *arguments], folder)
+    return run_to_end([sys.executable, *options, *arguments], folder, LIMIT_S)
 
 
 def by_uringloop(
     *arguments: str, folder: Path, options: tuple[str, ...] = (), **changes: str
 ) -> Ended:
     started = [sys.executable, *options, "-m", "uringloop", "run", *arguments]
-    return _ended(started, folder, **changes)
-
-
-def _ended(arguments: list[str], folder: Path, **changes: str) -> Ended:
-    return subprocess.run(
-        arguments,
-        cwd=folder,
-        env=environment(**changes),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    return run_to_end(started, folder, LIMIT_S, **changes)
 
 
 def assert_same(*arguments: str, folder: Path, options: tuple[str, ...] = ()) -> Ended:

@@ -16,6 +16,7 @@ from peers import (
     BufferedRecorder,
     Recorder,
     Wire,
+    each_protocol,
     in_thread,
     numbered_bytes,
     recv_exactly,
@@ -28,7 +29,6 @@ WRITER_START_TLS = pytest.mark.skipif(
     sys.version_info < (3, 11), reason="StreamWriter.start_tls came with 3.11"
 )
 pytestmark = pytest.mark.filterwarnings(*UNCLOSED_ON_3_10)
-each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
 
 async def upgrade(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from peers import (
     FAMILIES,
-    BufferedRecorder,
     Recorder,
+    each_protocol,
     in_thread,
     numbered_bytes,
     recv_exactly,
@@ -25,7 +25,6 @@ from peers import (
 
 Reported = list[dict[str, Any]]
 each_family = pytest.mark.parametrize("family", FAMILIES)
-each_protocol = pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
 
 
 @each_family

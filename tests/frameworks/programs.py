@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.frameworks.documented import write_files
-from tests.proxy.processes import environment
+from tests.proxy.processes import run_to_end
 
 LIMIT_S = 40.0
 
 
 def output_of(arguments: list[str], folder: Path, **changes: str) -> str:
     """What a command prints; it has to end well and to complain of nothing."""
-    ended = subprocess.run(
-        arguments,
-        cwd=folder,
-        env=environment(**changes),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr + ended.stdout
-    return ended.stdout
+    answer = run_to_end(arguments, folder, LIMIT_S, **changes)
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr + answer.stdout
+    return answer.stdout
 
 
 def without(*plugins: str) -> list[str]:

@@ -32,14 +32,22 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
+    """A command of ours that ends by itself."""
+    return run_to_end(command(*arguments), None, LIMIT_S, **changes)
+
+
+def run_to_end(
+    arguments: list[str], folder: Path | None, limit_s: float, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Any command in that folder (None: in ours), after its end, which may be a bad one."""
     return subprocess.run(
-        command(*arguments),
+        arguments,
+        cwd=folder,
         env=environment(**changes),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=limit_s,
         check=False,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 import os
 from typing import Any
@@ -102,18 +101,6 @@ class BinaryFile(FileBase[bytes]):
         self._check_seekable()
         async with self._buffer as buffer:
             return await buffer.seek(where, whence)
-
-    async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file `size` bytes long, None: up to the position, which stays.
-
-        kernel   a request of the ring since 6.9, before that in a thread
-        """
-        self._check_open()
-        if not self._mode.is_writable:
-            raise io.UnsupportedOperation("truncate")
-        length = None if size is None else operator.index(size)
-        async with self._buffer as buffer:
-            return await buffer.truncate(length)
 
     def _take_line(self) -> bytes | None:
         return self._buffer.take_line()

@@ -80,6 +80,19 @@ class FileBase(Generic[Content]):
         async with self._buffer as buffer:
             await buffer.sync(data_only)
 
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Makes the file `size` bytes long. None: up to the position, which stays; in a text file
+        that has been read, up to where the last piece that was read ends.
+
+        kernel   a request of the ring since 6.9, before that in a thread
+        """
+        self._check_open()
+        if not self._mode.is_writable:
+            raise io.UnsupportedOperation("truncate")
+        length = None if size is None else operator.index(size)
+        async with self._buffer as buffer:
+            return await buffer.truncate(length)
+
     async def close(self) -> None:
         """Writes what is left and closes, even when writing fails; nothing when it is closed."""
         if not self._buffer.closed:

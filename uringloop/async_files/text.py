@@ -174,18 +174,6 @@ class TextFile(FileBase[str]):
             else:
                 self._encoder.setstate(0)
 
-    async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file `size` bytes long; None: up to where the last piece that was read ends.
-
-        kernel   a request of the ring since 6.9, before that in a thread
-        """
-        self._check_open()
-        if not self._mode.is_writable:
-            raise io.UnsupportedOperation("truncate")
-        length = None if size is None else operator.index(size)
-        async with self._buffer as buffer:
-            return await buffer.truncate(length)
-
     # -- characters -------------------------------------------------------------------
 
     def _left(self) -> int:
