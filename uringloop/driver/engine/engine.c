@@ -111,7 +111,7 @@ static void refuse(struct ul_engine *engine, const struct ul_command *command, i
 }
 
 static void cancel(struct ul_engine *engine, uint64_t token) {
-    struct ul_operation *operation = slot_of(engine, token);
+    struct ul_operation *operation = ul_slot_of(engine, token);
     if (operation)
         operation->condemned = 0;
     operation = ul_find(engine, token);
@@ -206,7 +206,7 @@ static void condemn_cancelled(struct ul_engine *engine) {
         struct ul_operation *operation;
         if (shared->commands[index].opcode != UL_OP_CANCEL)
             continue;
-        operation = slot_of(engine, token);
+        operation = ul_slot_of(engine, token);
         if (!operation && is_staged(shared, token))
             operation = reserve_slot(engine, token);
         if (operation)

@@ -190,6 +190,16 @@ void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe
     };
 }
 
+void ul_request_spoil(struct ul_uring *uring, uint64_t user_data) {
+    struct io_uring_sq *queue = &uring->ring.sq;
+    uint32_t position = io_uring_smp_load_acquire(queue->khead);
+    for (; position != queue->sqe_tail; position++) {
+        struct io_uring_sqe *sqe = &queue->sqes[position & queue->ring_mask];
+        if (sqe->user_data == user_data)
+            sqe->fd = -1;
+    }
+}
+
 /* A keyed wake-up never counts for POLLPRI alone; POLLRDBAND comes with it, where it comes. */
 static void fill_watch(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
     uint32_t mask = (uint32_t)operation->argument;

@@ -64,6 +64,8 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 /* A failed SEND may have sent some. */
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
+    if (result == -EBADF && operation->cancelled)
+        result = -ECANCELED; /* ul_request_spoil() */
     ul_list_remove(operation);
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE) {
         if (operation->notices) {
@@ -336,9 +338,10 @@ static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
     if (ul_is_relayed(operation))
         ul_relay_cancel(uring, operation);
-    else if (ul_is_in_kernel(operation))
+    else if (ul_is_in_kernel(operation)) {
+        ul_request_spoil(uring, ul_tagged(operation->token, ul_tag_of(operation)));
         ul_stage(uring, operation);
-    else if (operation->phase != UL_PHASE_HELD)
+    } else if (operation->phase != UL_PHASE_HELD)
         finish_operation(uring, operation, -ECANCELED);
 }
 
