@@ -61,7 +61,7 @@ def control(pid: int, *arguments: str) -> None:
 
 def annotated(file: Path, functions: int, operations: int) -> str:
     """The instructions of all, and of the functions that have most, for one operation."""
-    command = ["callgrind_annotate", "--auto=no", "--threshold=99", str(file)]
+    command = ["callgrind_annotate", "--auto=no", "--threshold=100", str(file)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = []
     for line in text.splitlines():

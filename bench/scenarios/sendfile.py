@@ -10,6 +10,7 @@ import os
 import random
 import tempfile
 import weakref
+from dataclasses import replace
 from functools import cached_property
 
 from bench.children import Child, Cores, python_command
@@ -50,13 +51,10 @@ def write_random(fd: int, size_bytes: int) -> None:
         written += os.write(fd, piece[: size_bytes - written])
 
 
-class SendFile:
-    """One size of file."""
-
-    operation = "file"
+class Fetch:
+    """A file's bytes, again and again, from a server that a scenario starts."""
 
     def __init__(self, size_bytes: int, warmup_s: float, seconds: float) -> None:
-        self.title = f"sendfile, TCP, {size(size_bytes)}"
         self._size_bytes = size_bytes
         self._warmup_s = warmup_s
         self._seconds = seconds
@@ -67,11 +65,8 @@ class SendFile:
         self._file = FileOnDisk(self._size_bytes)
         return self._file.path
 
-    def runs_on(self, loop: str) -> bool:
-        return is_python(loop)
-
-    def run_round(self, loop: str, cores: Cores) -> Sample:
-        command = python_command("bench.scenarios.sendfile_server", loop, self._path)
+    def _fetch_from(self, command: list[str], cores: Cores) -> Sample:
+        """Starts the server and fetches from it; an operation is a file."""
         with Child(command, cores.measured) as server:
             answer = server.read_answer()
             if "missing" in answer:
@@ -83,7 +78,6 @@ class SendFile:
         command = python_command("bench.scenarios.sendfile_client", *address[1:], *plan)
         with Child(command, cores.load) as client:
             answer = client.read_answer(self._warmup_s + self._seconds + SLACK_S)
-        mib = answer["files"] * self._size_bytes / MIB
         return Sample(
             operations=answer["files"],
             seconds=answer["seconds"],
@@ -91,8 +85,28 @@ class SendFile:
             p50_us=answer["p50_us"],
             p99_us=answer["p99_us"],
             p99_9_us=answer["p99_9_us"],
-            extra={"CPU µs per MiB": answer["measured_cpu_s"] * 1e6 / mib},
         )
+
+    def cpu_us_per_mib(self, sample: Sample) -> float:
+        return sample.cpu_us_per_operation * MIB / self._size_bytes
+
+
+class SendFile(Fetch):
+    """One size of file."""
+
+    operation = "file"
+
+    @property
+    def title(self) -> str:
+        return f"sendfile, TCP, {size(self._size_bytes)}"
+
+    def runs_on(self, loop: str) -> bool:
+        return is_python(loop)
+
+    def run_round(self, loop: str, cores: Cores) -> Sample:
+        command = python_command("bench.scenarios.sendfile_server", loop, self._path)
+        sample = self._fetch_from(command, cores)
+        return replace(sample, extra={"CPU µs per MiB": self.cpu_us_per_mib(sample)})
 
 
 def scenarios(extent: str) -> list[Scenario]:

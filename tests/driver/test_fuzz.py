@@ -16,9 +16,9 @@ from extent import IS_LONG
 from .conftest import operation_kinds
 
 PROGRAM = Path(__file__).with_name("isolated") / "fuzzed_ring.py"
-EXAMPLES = 1000 if IS_LONG else 25
+EXAMPLES = 250 if IS_LONG else 25
 SEED = os.environ.get("RING_FUZZ_SEED", "1")
-LIMIT_S = 1000 if IS_LONG else 150
+LIMIT_S = 500 if IS_LONG else 150
 
 pytestmark = operation_kinds(
     "buffer_ring", "multishot_recv", "defer_taskrun", reason="what is checked is checked in common"

@@ -14,7 +14,7 @@ from select import POLLIN, POLLOUT
 import pytest
 from uringloop.driver._engine import lib
 
-from .engine_harness import LIMIT_S
+from .engine_harness import LIMIT_S, TINY
 
 
 def test_a_turn_with_nothing_to_do_returns_at_once(engine):
@@ -256,6 +256,20 @@ def test_hundreds_of_operations_ready_at_once_overflow_no_queue(sized_engine, ne
         peer.send(b"pong")
     sized_engine.run_until(lambda: all(receiving.data for receiving in receives))
     assert [receiving.data for receiving in receives] == [b"pong", b"ping"] * 200
+
+
+def test_a_completion_queue_that_overflows_is_counted_and_loses_nothing(open_engine, new_pair):
+    """Row 19: the kernel keeps what did not fit, until it is asked for it."""
+    engine = open_engine(**TINY)
+    pairs = [new_pair() for _ in range(300)]
+    receives = [engine.receive(ours.fileno()) for ours, _ in pairs]
+    engine.turn()
+    for number, (_, peer) in enumerate(pairs):
+        peer.send(b"%d" % number)
+    engine.run_until(lambda: all(receiving.data for receiving in receives))
+    assert [receiving.data for receiving in receives] == [b"%d" % n for n in range(300)]
+    is_ring = bool(engine.shared.features & lib.UL_FEATURE_IO_URING)
+    assert bool(engine.shared.counters.overflows) == is_ring
 
 
 def test_a_caller_that_never_waits_gets_its_data(engine, pair, in_thread):

@@ -13,6 +13,8 @@ from pathlib import Path
 from loops import make_loop
 from smoke import limited_smoke
 
+import uringloop
+
 NOBODY = 65_534
 
 
@@ -37,12 +39,20 @@ async def connected(path: Path) -> None:
         await asyncio.get_running_loop().sock_connect(sock, str(path))
 
 
+async def opened(path: Path) -> str:
+    """By the ring where the loop has one, and some other file's content."""
+    async with uringloop.open(path.with_name("file")) as file:
+        return await file.read()
+
+
 async def main(path: Path) -> None:
     await limited_smoke()
     server = await asyncio.start_unix_server(greet, path)
+    path.with_name("file").write_text("secret")
     assert await greeted(path) == b"hello"
+    assert await opened(path) == "secret"
     drop_privileges()
-    for use in (greeted, connected):
+    for use in (greeted, connected, opened):
         try:
             await use(path)
         except PermissionError:

@@ -154,14 +154,24 @@ class SimulatedEngine:
         self._closed.clear()
 
     def _take_commands(self) -> None:
+        cancels = Counter(self.memory.arguments_of(UL_OP_CANCEL))
         while (command := self.memory.take_command()) is not None:
             self.memory.shared.counters.commands += 1
             if command.opcode == UL_OP_CANCEL:
+                cancels[command.argument] -= 1
                 self._cancel(command.argument)
+            elif cancels[command.token]:
+                self._refuse(command, errno.ECANCELED)
+                self.met["a cancel of what no turn had taken"] += 1
             else:
                 self._start(command)
         if not self.memory.shared.command_count:
             self._check_closed()
+
+    def _refuse(self, command: Command, error: int) -> None:
+        """Answers a command that is not carried out."""
+        self.memory.give(command, -error, 0, more=False)
+        self._counting += 1
 
     def _cancel(self, token: int) -> None:
         request = self.requests.get(token)
@@ -180,8 +190,7 @@ class SimulatedEngine:
             target = self.kernel.adopt(command.fd)
         if not isinstance(target, TARGETS.get(command.opcode, object)) or target is None:
             self.violations.append(f"{NAMES.get(command.opcode)} of descriptor {command.fd}")
-            self.memory.give(command, -errno.EBADF, 0, more=False)
-            self._counting += 1
+            self._refuse(command, errno.EBADF)
             return
         request = KINDS[command.opcode](self, command, target)
         self._check(request)

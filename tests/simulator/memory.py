@@ -111,6 +111,11 @@ class Memory:
         ffi.memmove(shared.commands, shared.commands + 1, rest)
         return command
 
+    def arguments_of(self, opcode: int) -> list[int]:
+        """What the commands of this kind that are left name in their argument."""
+        commands = (self.shared.commands[index] for index in range(self.shared.command_count))
+        return [command.argument for command in commands if command.opcode == opcode]
+
     def is_full(self) -> bool:
         return bool(self.shared.event_count >= self._capacity)
 

@@ -15,20 +15,24 @@ PACKAGE = Path(__file__).resolve().parent.parent.parent / "uringloop"
 
 @dataclass(frozen=True)
 class Mutant:
-    """In `file`, `wrong` in place of `right`, which must be there once."""
+    """In `file`, `wrong` in place of `right`, which must be there once.
+
+    scenario   the one that meets it soonest; "": most do
+    """
 
     name: str
     file: str
     right: str
     wrong: str
+    scenario: str = ""
 
 
 MUTANTS = [
     Mutant(
         "a pause's cancel is not followed by another receive",
         "transports/receiving.py",
-        "            self._start_receiving()  # cancelled by a pause that is over",
-        "            pass",
+        "            self._start_receiving()  # cancelled by a pause",
+        "            pass  #",
     ),
     Mutant(
         "what was kept while paused is given in another order",
@@ -102,14 +106,14 @@ MUTANTS = [
     Mutant(
         "a socket is closed under its send",
         "transports/stream_base.py",
-        "if self._recv_token or self._send_token:",
-        "if self._recv_token:",
+        "if self._recv_token or self._send_token or",
+        "if self._recv_token or",
     ),
     Mutant(
         "a socket is closed under its receive",
         "transports/stream_base.py",
-        "if self._recv_token or self._send_token:",
-        "if self._send_token:",
+        "if self._recv_token or self._send_token or",
+        "if self._send_token or",
     ),
     Mutant(
         "the cancel of a closed connection's receive is forgotten",
@@ -134,6 +138,7 @@ MUTANTS = [
         "lanes.py",
         "self._lane.put_back(self, self.untaken())",
         "pass",
+        "sock_cancel",
     ),
     Mutant(
         "a connection that came too late for its accept is dropped",
@@ -146,18 +151,21 @@ MUTANTS = [
         "servers.py",
         "self._loop.call_later(_RETRY_DELAY_S, self.start)",
         "pass",
+        "half_close",
     ),
     Mutant(
         "a connection that comes after the server was closed is leaked",
         "servers.py",
         "        if self._stopped:\n            os.close(fd)\n",
         "        if self._stopped:\n",
+        "server_close",
     ),
     Mutant(
         "a datagram that did not fit goes behind the others",
         "transports/datagram.py",
         "self._queue.appendleft((data, address))",
         "self._queue.append((data, address))",
+        "udp",
     ),
     Mutant(
         "an error ends the receiving of datagrams",
@@ -180,14 +188,18 @@ MUTANTS = [
 ]
 
 
+def mistaken(mutant: Mutant) -> str:
+    """The text of its file with the mistake."""
+    text = (PACKAGE / mutant.file).read_text()
+    assert text.count(mutant.right) == 1, f"{mutant.name}: not once in {mutant.file}"
+    return text.replace(mutant.right, mutant.wrong)
+
+
 def write(mutant: Mutant, folder: Path) -> None:
     """Makes the package with this mistake in `folder`, interpreted but for the engine."""
     target = folder / "uringloop"
     shutil.copytree(PACKAGE, target, ignore=_is_compiled)
-    path = target / mutant.file
-    text = path.read_text()
-    assert text.count(mutant.right) == 1, f"{mutant.name}: not once in {mutant.file}"
-    path.write_text(text.replace(mutant.right, mutant.wrong))
+    (target / mutant.file).write_text(mistaken(mutant))
 
 
 def _is_compiled(folder: str, names: list[str]) -> list[str]:

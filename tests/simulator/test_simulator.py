@@ -138,6 +138,7 @@ def test_no_real_time_passes():
 
 MET = {
     "a cancel of nothing",
+    "a cancel of what no turn had taken",
     "a cancel that lost",
     "a cancel that won",
     "a turn without a look",

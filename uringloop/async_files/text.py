@@ -150,8 +150,9 @@ class TextFile(FileBase[str]):
         async with self._buffer as buffer:
             await buffer.seek(position.offset, os.SEEK_SET)
             self._start_at(position)
+            # No more bytes than it takes: truncate() cuts behind them, as the builtin's does.
             while self._left() < position.skip:
-                if not await self._read_chunk(0):
+                if not await self._decode_next(1):
                     break
             if self._left() < position.skip:
                 raise OSError("can't restore logical file position")
@@ -187,7 +188,11 @@ class TextFile(FileBase[str]):
 
     async def _read_chunk(self, hint: int) -> bool:
         """Decodes one more piece of about `hint` bytes; False: that was the end of the file."""
-        data = await self._buffer.read_once(max(self._chunk_bytes, hint))
+        return await self._decode_next(max(self._chunk_bytes, hint))
+
+    async def _decode_next(self, size: int) -> bool:
+        """Decodes at most `size` bytes more; False: that was the end of the file."""
+        data = await self._buffer.read_once(size)
         left, flags = self._decoder.getstate()
         text = self._decoder.decode(data, final=not data)
         self._drop_used()

@@ -24,11 +24,12 @@ from uringloop.driver.rings import Rings
 
 _USUAL_SIZES: Mapping[str, int] = MappingProxyType({})
 _COUNTERS = tuple(name for name, _ in ffi.typeof("struct ul_counters").fields)
+_S2_OF_NS2 = 1e-18
 
 
 @dataclass(frozen=True)
 class HeldWindow:
-    """engine.h's struct ul_held_window."""
+    """engine.h's struct ul_held_window, with the lateness that it tells of in seconds²."""
 
     begin_ns: int = 0
     longest_ns: int = 0
@@ -208,7 +209,8 @@ def _state_of(shared: Any, earlier: DriverState) -> DriverState:
 
 
 def _window_of(window: Any) -> HeldWindow:
-    return HeldWindow(int(window.begin_ns), int(window.longest_ns), float(window.lateness))
+    lateness = float(window.squares_ns2) / 2 * _S2_OF_NS2
+    return HeldWindow(int(window.begin_ns), int(window.longest_ns), lateness)
 
 
 def _address_of(pointer: Any) -> int:

@@ -54,6 +54,7 @@ async def relay(world: World) -> None:
         ends.append((end, side))
     (client, a), (server, b) = ends
     faults = client.connection.faults
+    faults += b.connection.faults  # what has failed already
     b.connection.faults = faults
     sent = payload(15, min(world.size(), SIZE_MAX)), payload(16, min(world.size(), SIZE_MAX))
     sending = [

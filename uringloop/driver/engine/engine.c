@@ -13,36 +13,17 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
     EVENTS_DEFAULT = 1024,
     EVENTS_MIN = 2, /* one completion may give two: the last piece and the final event */
     COMMANDS_AT_OPEN = 256,
-    PAGE_SHIFT = 9,
     SLOTS_MAX = 1 << 22, /* Python's half of so many operations takes gigabytes */
     GENERATION_END = 56, /* a token has no bit from here on */
 };
 
-_Static_assert(1 << PAGE_SHIFT == UL_PAGE_SLOTS, "the shift and the size name one page");
-
 /* The operation table. ------------------------------------------------------------------ */
-
-static inline struct ul_operation *slot_of(struct ul_engine *engine, uint64_t token) {
-    uint32_t index = (uint32_t)token;
-    uint32_t page = index >> PAGE_SHIFT;
-    if (page >= engine->page_count)
-        return NULL;
-    return &engine->pages[page][index & (UL_PAGE_SLOTS - 1)];
-}
-
-struct ul_operation *ul_find(struct ul_engine *engine, uint64_t token) {
-    struct ul_operation *operation = slot_of(engine, token);
-    if (!operation || !operation->opcode || operation->token != token)
-        return NULL;
-    return operation;
-}
 
 static bool add_page(struct ul_engine *engine) {
     size_t count = (size_t)engine->page_count + 1;
@@ -61,17 +42,13 @@ static bool add_page(struct ul_engine *engine) {
  * has is looked for here, where the table would grow to it. */
 static struct ul_operation *reserve_slot(struct ul_engine *engine, uint64_t token) {
     struct ul_operation *operation;
-    while (!(operation = slot_of(engine, token)))
+    while (!(operation = ul_slot_of(engine, token)))
         if ((uint32_t)token >= SLOTS_MAX || !add_page(engine))
             return NULL;
     return operation;
 }
 
 /* Events. ------------------------------------------------------------------------------- */
-
-uint32_t ul_event_room(const struct ul_engine *engine) {
-    return engine->event_capacity - engine->shared.event_count;
-}
 
 static inline void add_event(struct ul_engine *engine, uint64_t token, uint32_t opcode,
                              int64_t result, uint64_t address, uint32_t flags) {
@@ -89,28 +66,36 @@ static inline bool ends_the_wait(const struct ul_engine *engine,
     return !(operation->flags & UL_LAZY) || operation->turn != engine->turn || result < 0;
 }
 
-/* An event of a receive that has an address names memory: Python's until the next turn. */
-static inline void count_received(struct ul_engine *engine, const struct ul_operation *operation,
-                                  int64_t result, uint64_t address) {
-    bool receives = operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG;
-    if (!receives || !address)
-        return;
-    engine->shared.counters.bytes_received += (uint64_t)result;
+static inline void count_received(struct ul_engine *engine, int64_t size) {
+    engine->shared.counters.bytes_received += (uint64_t)size;
     engine->shared.buffers_held++;
 }
 
 void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
              uint64_t address) {
-    count_received(engine, operation, result, address);
     engine->counting_events += ends_the_wait(engine, operation, result);
     add_event(engine, operation->token, operation->opcode, result, address, UL_MORE);
 }
 
-void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t result,
-               uint64_t address) {
+void ul_give_received(struct ul_engine *engine, const struct ul_operation *operation,
+                      int64_t size, uint64_t address) {
+    count_received(engine, size);
+    ul_give(engine, operation, size, address);
+}
+
+/* Sends first: they are what ends most often. */
+static inline void count_bytes(struct ul_engine *engine, const struct ul_operation *operation,
+                               int64_t result, uint64_t address) {
     if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
         engine->shared.counters.bytes_sent += operation->done;
-    count_received(engine, operation, result, address);
+    else if (operation->opcode == UL_OP_RECV || operation->opcode == UL_OP_RECVMSG)
+        if (address)
+            count_received(engine, result);
+}
+
+void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t result,
+               uint64_t address) {
+    count_bytes(engine, operation, result, address);
     engine->counting_events += ends_the_wait(engine, operation, result);
     add_event(engine, operation->token, operation->opcode, result, address, 0);
     operation->opcode = 0;
@@ -126,21 +111,32 @@ static void refuse(struct ul_engine *engine, const struct ul_command *command, i
 }
 
 static void cancel(struct ul_engine *engine, uint64_t token) {
-    struct ul_operation *operation = ul_find(engine, token);
+    struct ul_operation *operation = ul_slot_of(engine, token);
+    if (operation)
+        operation->condemned = 0;
+    operation = ul_find(engine, token);
     if (!operation || operation->cancelled || operation->opcode == UL_OP_CLOSE)
         return;
     operation->cancelled = true;
     engine->backend->cancel(engine, operation);
 }
 
+/* Whether its cancel is among the commands behind it. A CLOSE takes place all the same. */
+static bool is_condemned(const struct ul_operation *operation, const struct ul_command *command) {
+    return operation->condemned == command->token + 1 && command->opcode != UL_OP_CLOSE;
+}
+
 static void start(struct ul_engine *engine, const struct ul_command *command) {
     struct ul_operation *operation = reserve_slot(engine, command->token);
-    if (!operation) {
-        refuse(engine, command, ENOMEM);
-        return;
-    }
-    if (operation->opcode) {
-        refuse(engine, command, EEXIST);
+    int error = 0;
+    if (!operation)
+        error = ENOMEM;
+    else if (operation->opcode)
+        error = EEXIST;
+    else if (is_condemned(operation, command))
+        error = ECANCELED;
+    if (error) {
+        refuse(engine, command, error);
         return;
     }
     *operation = (struct ul_operation){
@@ -191,10 +187,38 @@ static void take(struct ul_engine *engine, const struct ul_command *command) {
         refuse(engine, command, EINVAL);
 }
 
+static bool is_staged(const struct ul_shared *shared, uint64_t token) {
+    for (uint32_t index = 0; index < shared->command_count; index++)
+        if (shared->commands[index].token == token &&
+            shared->commands[index].opcode != UL_OP_CANCEL)
+            return true;
+    return false;
+}
+
+/* Notes which commands are cancelled by a later one. To begin and then to cancel them would be too
+ * late: whoever gave up may have closed the descriptor since, and the number be another's, whose
+ * bytes would be taken or whose socket be connected. The first command of a slot on a new page
+ * needs the page now; a number that is no command's needs none. */
+static void condemn_cancelled(struct ul_engine *engine) {
+    const struct ul_shared *shared = &engine->shared;
+    for (uint32_t index = 1; index < shared->command_count; index++) {
+        uint64_t token = shared->commands[index].argument;
+        struct ul_operation *operation;
+        if (shared->commands[index].opcode != UL_OP_CANCEL)
+            continue;
+        operation = ul_slot_of(engine, token);
+        if (!operation && is_staged(shared, token))
+            operation = reserve_slot(engine, token);
+        if (operation)
+            operation->condemned = token + 1;
+    }
+}
+
 /* Takes commands in order until there is none left, or no room for what they may answer. */
 static void take_commands(struct ul_engine *engine) {
     struct ul_shared *shared = &engine->shared;
     uint32_t taken = 0, count = shared->command_count;
+    condemn_cancelled(engine);
     while (taken < count && ul_event_room(engine))
         take(engine, &shared->commands[taken++]);
     shared->counters.commands += taken;
@@ -220,35 +244,27 @@ int ul_grow_commands(struct ul_engine *engine) {
 
 /* Time. --------------------------------------------------------------------------------- */
 
-int64_t ul_now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * (int64_t)UL_NS_PER_S + now.tv_nsec;
-}
+static const int64_t WINDOW_NS = UL_HELD_WINDOW_S * (int64_t)UL_NS_PER_S;
 
 /* A new window begins with the stretch that ended just now. */
 static void move_window(struct ul_held *held, int64_t now_ns) {
-    const int64_t LENGTH_NS = UL_HELD_WINDOW_S * (int64_t)UL_NS_PER_S;
-    int64_t age_ns = now_ns - held->window.begin_ns;
-    if (age_ns < LENGTH_NS)
-        return;
     held->before = held->window;
-    if (age_ns >= 2 * LENGTH_NS)
+    if (now_ns - held->window.begin_ns >= 2 * WINDOW_NS)
         held->before = (struct ul_held_window){0}; /* too long ago */
     held->window = (struct ul_held_window){.begin_ns = held->since_ns};
 }
 
 /* Python comes back after a stretch. Two readings of the clock for a turn that may wait, one for
- * any other: that is all that the figures of lateness cost. */
+ * any other: that is most of what the figures of lateness cost. */
 static void end_stretch(struct ul_held *held, int64_t now_ns) {
     int64_t length_ns = now_ns - held->since_ns;
-    double length_s = (double)length_ns / UL_NS_PER_S;
     if (!held->since_ns)
         return;
-    move_window(held, now_ns);
+    if (now_ns - held->window.begin_ns >= WINDOW_NS)
+        move_window(held, now_ns);
     held->since_ns = 0;
     held->total_ns += (uint64_t)length_ns;
-    held->window.lateness += length_s * length_s / 2;
+    held->window.squares_ns2 += (double)length_ns * (double)length_ns;
     if (length_ns > held->window.longest_ns)
         held->window.longest_ns = length_ns;
 }

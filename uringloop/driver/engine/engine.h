@@ -69,7 +69,9 @@ enum ul_opcode {
     /* argument is the token to stop. Has no event of its own; the target answers with
      * its final event: -ECANCELED where the cancel won, its true result where it came
      * too late. A token that is not in use is passed over. A cancel also reaches a
-     * command given before it in the same turn. `token` and `fd` are not used. */
+     * command that was given before it and that no turn has taken: that command (but for CLOSE)
+     * is not carried out, so its descriptor may be closed by then, and the number be another's.
+     * `token` and `fd` are not used. */
     UL_OP_CANCEL = 6,
     /* fd is a socket whose messages have borders (datagrams, SOCK_SEQPACKET; a stream
      * works too). One event per message: result is the size of its payload in bytes (>= 0),
@@ -281,7 +283,7 @@ enum { UL_HELD_WINDOW_S = 10 };
 struct ul_held_window {
     int64_t begin_ns;   /* CLOCK_MONOTONIC; 0: there was none yet */
     int64_t longest_ns; /* of the stretches that ended in this window */
-    double lateness;    /* seconds², of all of them */
+    double squares_ns2; /* the sum of t² of all of them, in nanoseconds² */
 };
 
 /* How long Python kept the loop away from the kernel: the stretches between two turns. */

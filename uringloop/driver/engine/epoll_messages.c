@@ -132,7 +132,7 @@ static void give_messages(struct ul_engine *engine, struct ul_operation *operati
         if (operation->flags & UL_ONCE)
             operation->address = payload; /* its event is the final one */
         else
-            ul_give(engine, operation, messages[i].msg_len, payload);
+            ul_give_received(engine, operation, messages[i].msg_len, payload);
     }
     inbox->slots_used += count;
     inbox->places_used += places;

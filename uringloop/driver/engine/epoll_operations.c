@@ -116,7 +116,7 @@ static int64_t receive(struct ul_engine *engine, struct ul_operation *operation)
         operation->address = (uintptr_t)piece;
         return received;
     }
-    ul_give(engine, operation, received, (uintptr_t)piece);
+    ul_give_received(engine, operation, received, (uintptr_t)piece);
     return UL_STEP_WAITS;
 }
 

@@ -13,8 +13,14 @@
 #include "engine.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
 
-enum { UL_PAGE_SLOTS = 512, UL_SOCKADDR_MAX = 128, UL_NS_PER_S = 1000000000 };
+enum {
+    UL_PAGE_SHIFT = 9,
+    UL_PAGE_SLOTS = 1 << UL_PAGE_SHIFT,
+    UL_SOCKADDR_MAX = 128,
+    UL_NS_PER_S = 1000000000,
+};
 
 struct ul_operation {
     uint64_t token; /* of the operation in this slot; meaningless while opcode is 0 */
@@ -22,6 +28,7 @@ struct ul_operation {
     uint64_t length;   /* bytes, or iovecs */
     uint64_t argument; /* the command's; CONNECT: the backend's own */
     uint64_t done;     /* SEND, SENDFILE: bytes sent so far */
+    uint64_t condemned; /* engine.c's own: one more than a token whose command is not to be taken */
     int32_t fd;
     uint32_t flags;  /* of the command */
     uint8_t opcode;  /* 0: the slot is free */
@@ -68,15 +75,36 @@ struct ul_engine {
 int ul_uring_open(struct ul_engine *engine, const struct ul_config *config);
 int ul_epoll_open(struct ul_engine *engine, const struct ul_config *config);
 
+/* Where an operation of that token is, or would be; NULL where the table does not reach. */
+static inline struct ul_operation *ul_slot_of(const struct ul_engine *engine, uint64_t token) {
+    uint32_t index = (uint32_t)token;
+    uint32_t page = index >> UL_PAGE_SHIFT;
+    if (page >= engine->page_count)
+        return NULL;
+    return &engine->pages[page][index & (UL_PAGE_SLOTS - 1)];
+}
+
 /* The operation in use under `token`, or NULL: never used, answered, or another generation. */
-struct ul_operation *ul_find(struct ul_engine *engine, uint64_t token);
+static inline struct ul_operation *ul_find(const struct ul_engine *engine, uint64_t token) {
+    struct ul_operation *operation = ul_slot_of(engine, token);
+    if (!operation || !operation->opcode || operation->token != token)
+        return NULL;
+    return operation;
+}
 
 /* Room left in events[]; a backend asks before it takes anything out of the kernel. */
-uint32_t ul_event_room(const struct ul_engine *engine);
+static inline uint32_t ul_event_room(const struct ul_engine *engine) {
+    return engine->event_capacity - engine->shared.event_count;
+}
 
-/* Adds an event that is not final (UL_MORE). */
+/* Adds an event that is not final (UL_MORE) and brings no bytes. */
 void ul_give(struct ul_engine *engine, const struct ul_operation *operation, int64_t result,
              uint64_t address);
+
+/* The same with `size` bytes at `address`, which were received and are Python's until the next
+ * turn: they are counted. */
+void ul_give_received(struct ul_engine *engine, const struct ul_operation *operation,
+                      int64_t size, uint64_t address);
 
 /* Adds the final event and frees the slot. Only where ul_event_room() is not 0. For a receive
  * `address` is where the bytes are, 0 where there are none. */
@@ -88,7 +116,11 @@ void ul_finish(struct ul_engine *engine, struct ul_operation *operation, int64_t
 bool ul_send_advance(struct ul_operation *operation, uint64_t sent);
 
 /* CLOCK_MONOTONIC. */
-int64_t ul_now_ns(void);
+static inline int64_t ul_now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)UL_NS_PER_S + now.tv_nsec;
+}
 
 /* accept(2): errors of one dead connection, which must not end an ACCEPT. */
 bool ul_accept_error_passes(int error);

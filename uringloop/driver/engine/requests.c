@@ -116,10 +116,9 @@ static bool is_uncopied(const struct ul_uring *uring, const struct ul_operation 
     return operation->flags & UL_ZERO_COPY && ul_has(uring, UL_FEATURE_ZERO_COPY);
 }
 
-static void fill_send(const struct ul_uring *uring, const struct ul_operation *operation,
-                      struct io_uring_sqe *sqe) {
+static void fill_send(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
     *sqe = (struct io_uring_sqe){
-        .opcode = is_uncopied(uring, operation) ? IORING_OP_SEND_ZC : IORING_OP_SEND,
+        .opcode = IORING_OP_SEND,
         .fd = operation->fd,
         .addr = operation->address,
         .len = operation->length < SEND_BYTES_MAX ? (uint32_t)operation->length : SEND_BYTES_MAX,
@@ -138,13 +137,25 @@ static void fill_send_vectored(struct ul_uring *uring, const struct ul_operation
         .msg_iovlen = operation->length < IOV_MAX ? operation->length : IOV_MAX,
     };
     *sqe = (struct io_uring_sqe){
-        .opcode = is_uncopied(uring, operation) ? IORING_OP_SENDMSG_ZC : IORING_OP_SENDMSG,
+        .opcode = IORING_OP_SENDMSG,
         .fd = operation->fd,
         .addr = (uintptr_t)message,
         .len = 1,
         .msg_flags = MSG_NOSIGNAL | MSG_WAITALL,
         .user_data = operation->token,
     };
+}
+
+/* The two kinds of send that are out of the common. */
+static void fill_special_send(struct ul_uring *uring, const struct ul_operation *operation,
+                              struct io_uring_sqe *sqe) {
+    bool is_vectored = operation->flags & UL_VECTORED;
+    if (is_vectored)
+        fill_send_vectored(uring, operation, sqe);
+    else
+        fill_send(operation, sqe);
+    if (is_uncopied(uring, operation))
+        sqe->opcode = is_vectored ? IORING_OP_SENDMSG_ZC : IORING_OP_SEND_ZC;
 }
 
 static void fill_connect(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
@@ -179,6 +190,16 @@ void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe
     };
 }
 
+void ul_request_spoil(struct ul_uring *uring, uint64_t user_data) {
+    struct io_uring_sq *queue = &uring->ring.sq;
+    uint32_t position = io_uring_smp_load_acquire(queue->khead);
+    for (; position != queue->sqe_tail; position++) {
+        struct io_uring_sqe *sqe = &queue->sqes[position & queue->ring_mask];
+        if (sqe->user_data == user_data)
+            sqe->fd = -1;
+    }
+}
+
 /* A keyed wake-up never counts for POLLPRI alone; POLLRDBAND comes with it, where it comes. */
 static void fill_watch(const struct ul_operation *operation, struct io_uring_sqe *sqe) {
     uint32_t mask = (uint32_t)operation->argument;
@@ -197,10 +218,10 @@ void ul_request_main(struct ul_uring *uring, const struct ul_operation *operatio
         fill_recv(uring, operation, sqe);
         break;
     case UL_OP_SEND:
-        if (operation->flags & UL_VECTORED)
-            fill_send_vectored(uring, operation, sqe);
+        if (operation->flags & (UL_VECTORED | UL_ZERO_COPY))
+            fill_special_send(uring, operation, sqe);
         else
-            fill_send(uring, operation, sqe);
+            fill_send(operation, sqe);
         break;
     case UL_OP_CONNECT:
         fill_connect(operation, sqe);

@@ -24,28 +24,39 @@ static void notice_came(struct ul_uring *uring, struct ul_operation *operation) 
         ul_conclude(uring, operation, (int64_t)operation->argument, 0);
 }
 
-void ul_send_completed(struct ul_uring *uring, struct ul_operation *operation,
-                       const struct io_uring_cqe *cqe) {
-    if (cqe->flags & IORING_CQE_F_NOTIF) {
+/* What only a send without a copy has: it owes a notice, or this is one. Whether it is. */
+static bool heed_flags(struct ul_uring *uring, struct ul_operation *operation, uint32_t flags) {
+    if (flags & IORING_CQE_F_NOTIF) {
         notice_came(uring, operation);
-        return;
+        return true;
     }
-    if (cqe->flags & IORING_CQE_F_MORE)
+    if (flags & IORING_CQE_F_MORE)
         operation->notices++;
-    if (cqe->res >= 0 && ul_send_advance(operation, (uint32_t)cqe->res)) {
-        ul_conclude(uring, operation, (int64_t)operation->done, 0);
-    } else if (cqe->res >= 0) {
-        ul_run(uring, operation);
-    } else if (is_refused(operation, cqe->res)) {
+    return false;
+}
+
+static void failed(struct ul_uring *uring, struct ul_operation *operation, int result) {
+    if (is_refused(operation, result)) {
         operation->flags &= ~(uint32_t)UL_ZERO_COPY;
         ul_run(uring, operation);
     } else {
-        ul_finish_or_retry(uring, operation, cqe->res);
+        ul_finish_or_retry(uring, operation, result);
     }
 }
 
+void ul_send_completed(struct ul_uring *uring, struct ul_operation *operation,
+                       const struct io_uring_cqe *cqe) {
+    if (cqe->flags && heed_flags(uring, operation, cqe->flags))
+        return;
+    if (cqe->res < 0)
+        failed(uring, operation, cqe->res);
+    else if (ul_send_advance(operation, (uint32_t)cqe->res))
+        ul_conclude(uring, operation, (int64_t)operation->done, 0);
+    else
+        ul_run(uring, operation);
+}
+
 void ul_send_hold(struct ul_uring *uring, struct ul_operation *operation, int64_t result) {
-    ul_list_remove(operation);
     operation->phase = UL_PHASE_HELD;
     operation->argument = (uint64_t)(result < 0 ? result : 0);
     if (result >= 0)

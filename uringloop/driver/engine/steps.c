@@ -57,7 +57,7 @@ static int64_t give(struct ul_uring *uring, struct ul_operation *operation, int6
         operation->address = (uintptr_t)memory;
         return result;
     }
-    ul_give(uring->engine, operation, result, (uintptr_t)memory);
+    ul_give_received(uring->engine, operation, result, (uintptr_t)memory);
     return UL_STEP_WAITS;
 }
 

@@ -64,20 +64,22 @@ void ul_stage(struct ul_uring *uring, struct ul_operation *operation) {
 /* A failed SEND may have sent some. */
 void ul_conclude(struct ul_uring *uring, struct ul_operation *operation, int64_t result,
                  uint64_t address) {
-    if (operation->notices) {
-        ul_send_hold(uring, operation, result);
-        return;
-    }
+    if (result == -EBADF && operation->cancelled)
+        result = -ECANCELED; /* ul_request_spoil() */
     ul_list_remove(operation);
-    if (operation->opcode == UL_OP_CONNECT) {
+    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE) {
+        if (operation->notices) {
+            ul_send_hold(uring, operation, result);
+            return;
+        }
+        address = operation->done;
+    } else if (operation->opcode == UL_OP_CONNECT) {
         ul_request_release_address(uring, operation);
         if (result == 0 && operation->flags & UL_NAMES)
             address = ul_call_names(uring->engine, operation->fd);
-    }
-    if (operation->opcode == UL_OP_SEND || operation->opcode == UL_OP_SENDFILE)
-        address = operation->done;
-    if (operation->opcode == UL_OP_RELAY)
+    } else if (operation->opcode == UL_OP_RELAY) {
         address = ul_relay_uring_close(uring, operation);
+    }
     ul_finish(uring->engine, operation, result, address);
 }
 
@@ -144,7 +146,7 @@ static void recv_completed(struct ul_uring *uring, struct ul_operation *operatio
         return;
     }
     if (cqe->res > 0)
-        ul_give(uring->engine, operation, cqe->res, address);
+        ul_give_received(uring->engine, operation, cqe->res, address);
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res > 0)
@@ -162,8 +164,8 @@ static void recvmsg_completed(struct ul_uring *uring, struct ul_operation *opera
     if (cqe->flags & IORING_CQE_F_BUFFER)
         address = ul_buffers_take(&uring->messages, cqe);
     if (cqe->res >= UL_MESSAGE_HEADER)
-        ul_give(uring->engine, operation, cqe->res - UL_MESSAGE_HEADER,
-                address + UL_MESSAGE_HEADER);
+        ul_give_received(uring->engine, operation, cqe->res - UL_MESSAGE_HEADER,
+                         address + UL_MESSAGE_HEADER);
     if (cqe->flags & IORING_CQE_F_MORE)
         return;
     if (cqe->res >= 0)
@@ -255,10 +257,10 @@ static void poll_completed(struct ul_uring *uring, struct ul_operation *operatio
         ul_step_ready(uring, operation, cqe);
     else if (cqe->res < 0)
         finish_operation(uring, operation, cqe->res);
-    else if (operation->opcode == UL_OP_CONNECT)
+    else if (operation->opcode == UL_OP_CONNECT && !operation->cancelled)
         finish_operation(uring, operation, -socket_error(operation->fd));
     else
-        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING);
+        ul_stage_as(uring, operation, UL_PHASE_MAIN_PENDING); /* the end, where it is cancelled */
 }
 
 /* Whoever wants the end of a request asks until it comes. */
@@ -336,9 +338,10 @@ static void cancel(struct ul_engine *engine, struct ul_operation *operation) {
     struct ul_uring *uring = engine->state;
     if (ul_is_relayed(operation))
         ul_relay_cancel(uring, operation);
-    else if (ul_is_in_kernel(operation))
+    else if (ul_is_in_kernel(operation)) {
+        ul_request_spoil(uring, ul_tagged(operation->token, ul_tag_of(operation)));
         ul_stage(uring, operation);
-    else if (operation->phase != UL_PHASE_HELD)
+    } else if (operation->phase != UL_PHASE_HELD)
         finish_operation(uring, operation, -ECANCELED);
 }
 

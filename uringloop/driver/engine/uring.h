@@ -332,6 +332,11 @@ void ul_request_readiness(const struct ul_operation *operation, struct io_uring_
 /* The cancel of the request that is tagged so. */
 void ul_request_cancel(uint64_t token, enum ul_tag tag, struct io_uring_sqe *sqe);
 
+/* What is cancelled and still staged (an enter left it behind, or the turn began with it) is not to
+ * go out: its descriptor may be closed by now, and the number be another's. Without a descriptor
+ * it ends with EBADF. */
+void ul_request_spoil(struct ul_uring *uring, uint64_t user_data);
+
 void ul_request_poll(int fd, uint32_t mask, uint64_t user_data, struct io_uring_sqe *sqe);
 
 /* files.c ------------------------------------------------------------------------------- */
