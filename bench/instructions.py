@@ -28,10 +28,12 @@ from bench.bodies import BODIES
 from bench.children import Child, python_command
 from bench.echo import server_command
 from bench.errors import BenchError, MissingError
+from bench.extras import EXTRAS
 from bench.load import Address, ChurnPlan, LoadPlan, run_churn, run_load
 
 WARMUP_S = 0.5
 COUNTED_S = 2.0
+ALL_BODIES = {**BODIES, **EXTRAS}
 ANY_PORT = ["tcp", "127.0.0.1", "0"]
 BODY_ARGUMENT = "--run-body"
 
@@ -91,18 +93,18 @@ def of_server(name: str, mode: str, load: Load, functions: int) -> str:
 
 
 def of_body(name: str, title: str, functions: int) -> str:
-    """What a loop needs for an operation of one of bench/bodies.py."""
+    """What a loop needs for an operation of one of bench/bodies.py or bench/extras.py."""
     with tempfile.TemporaryDirectory(prefix="instructions-") as folder:
         file = Path(folder) / "counted"
         body = python_command("bench.instructions", BODY_ARGUMENT, name, title)
         subprocess.run(callgrind(file, body), check=True, stderr=subprocess.DEVNULL)
-        return annotated(file, functions, BODIES[title].count)
+        return annotated(file, functions, ALL_BODIES[title].count)
 
 
 def run_body(name: str, title: str) -> None:
     """Inside valgrind: the body twice, and counted the second time."""
     loop = loops.new_event_loop(name)
-    body = BODIES[title]
+    body = ALL_BODIES[title]
     try:
         loop.run_until_complete(body.run(body.count))
         control(os.getpid(), "--instr=on")
@@ -141,7 +143,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = options.add_argument
-    add("what", nargs="+", choices=[*LOADS, *BODIES], metavar="WHAT", help="echo, churn, a body")
+    add(
+        "what", nargs="+", choices=[*LOADS, *ALL_BODIES], metavar="WHAT", help="echo, churn, a body"
+    )
     add("--loops", default="uringloop,uringloop-epoll,uvloop")
     add("--mode", default="protocol", help="of echo and churn: protocol, streams, sock, ...")
     add("--connections", type=int, default=10)

@@ -91,7 +91,7 @@ MAY_IMPORT = {
     },
     "proxy.configuration": {"proxy.addresses"},
     "proxy.upstreams": {"proxy.addresses", "proxy.back_off"},
-    "proxy.listening": {"proxy.addresses", "proxy.errors"},
+    "proxy.listening": {"proxy.addresses", "proxy.errors", "shared_port"},
     "proxy.tls": {"proxy.errors"},
     "proxy.addresses": {"proxy.errors"},
     "proxy.back_off": set(),
@@ -114,7 +114,9 @@ MAY_IMPORT = {
         "relay_result",
         "running",
         "servers",
+        "shared_port",
     },
+    "shared_port": set(),
     "files": {"async_files.opening", "async_files.requests", "async_files.threads"},
     "async_files.opening": {
         "async_files.binary",

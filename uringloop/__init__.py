@@ -23,6 +23,7 @@ from uringloop.relay_base import Relay  # noqa: E402
 from uringloop.relay_result import RelayEnd, RelayResult  # noqa: E402
 from uringloop.running import EventLoopPolicy, install, new_event_loop, run  # noqa: E402
 from uringloop.servers import Server  # noqa: E402
+from uringloop.shared_port import share_port  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -42,4 +43,5 @@ __all__ = [
     "probe",
     "relay",
     "run",
+    "share_port",
 ]

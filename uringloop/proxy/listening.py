@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from uringloop.proxy.addresses import Address, TcpAddress, UnixAddress
 from uringloop.proxy.errors import ListenError
+from uringloop.shared_port import share_port
 
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 
@@ -102,32 +103,10 @@ def _listen_tcp(address: TcpAddress, workers: int) -> Listeners:
 
 def _add_sockets(groups: Sequence[list[socket.socket]], family: int, host: str, port: int) -> int:
     """One listening socket more for each worker. Returns the port."""
-    if len(groups) > 1:
-        # SO_REUSEPORT would let us in beside another proxy of the same user: look first.
-        with _bound(family, host, port, False) as alone:
-            port = alone.getsockname()[1]
-    for group in groups:
-        sock = _bound(family, host, port, len(groups) > 1)
+    sockets = share_port((host, port), len(groups), family=family, backlog=BACKLOG)
+    for group, sock in zip(groups, sockets, strict=True):
         group.append(sock)
-        sock.listen(BACKLOG)
-        port = sock.getsockname()[1]
-    return port
-
-
-def _bound(family: int, host: str, port: int, is_shared: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if is_shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return int(sockets[0].getsockname()[1])
 
 
 def _listen_unix(address: UnixAddress, workers: int) -> Listeners:
