@@ -50,6 +50,31 @@ ANSWERS: dict[str, frozenset[int]] = {
     | {errno.ETIMEDOUT},
 }
 
+# The same of the requests about files, which system calls in threads answer alike.
+_PATH = frozenset({errno.EACCES, errno.EFAULT, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT})
+_PATH |= {errno.ENOMEM, errno.ENOTDIR}
+_CHANGING = _PATH | {errno.EPERM, errno.EROFS}
+_MAKING = _CHANGING | {errno.EDQUOT, errno.EEXIST, errno.ENOSPC}
+FILE_ANSWERS: dict[str, frozenset[int]] = {
+    "open": _MAKING
+    | {errno.EBUSY, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.EMFILE, errno.ENFILE}
+    | {errno.ENODEV, errno.EOPNOTSUPP, errno.EOVERFLOW, errno.ETXTBSY},
+    "read": frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.EIO, errno.EISDIR}),
+    "write": frozenset({errno.EBADF, errno.EDESTADDRREQ, errno.EDQUOT, errno.EFAULT, errno.EFBIG})
+    | {errno.EINVAL, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EPIPE},
+    "close": frozenset({errno.EBADF, errno.EDQUOT, errno.EIO, errno.ENOSPC}),
+    "fsync": frozenset({errno.EBADF, errno.EDQUOT, errno.EINVAL, errno.EIO, errno.ENOSPC})
+    | {errno.EROFS},
+    "truncate": frozenset({errno.EBADF, errno.EFBIG, errno.EINVAL, errno.EIO, errno.EPERM}),
+    "stat": _PATH | {errno.EBADF, errno.EINVAL},
+    "rename": _MAKING
+    | {errno.EBUSY, errno.EINVAL, errno.EISDIR, errno.EMLINK, errno.ENOTEMPTY, errno.EXDEV},
+    "link": _MAKING | {errno.EMLINK, errno.EXDEV},
+    "symlink": _MAKING,
+    "mkdir": _MAKING | {errno.EINVAL, errno.EMLINK},
+    "unlink": _CHANGING | {errno.EBUSY, errno.EINVAL, errno.EIO, errno.EISDIR, errno.ENOTEMPTY},
+}
+
 
 def exception_of(operation: str, result: int) -> BaseException:
     """The exception for a negative `result` (-errno) of `operation`, a verb for the message.
