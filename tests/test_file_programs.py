@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from extent import IS_LONG
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import uringloop
@@ -69,6 +69,25 @@ text_operations = st.one_of(
 
 def is_text(file: Any) -> bool:
     return hasattr(file, "newlines")
+
+
+def is_universal(mode: str, newline: str | None) -> bool:
+    """Whether the file is read and changed with every kind of newline being one.
+
+    Beside a carriage return the builtin is no oracle then: which byte it takes to be its position
+    depends on how large its chunks are (the same program ends in other bytes with a _CHUNK_SIZE
+    of 16), and that it has to read on there makes seek() fail where a file was cut meanwhile.
+    """
+    return "+" in mode and newline in (None, "")
+
+
+def without_returns(thing: Any) -> Any:
+    """The text, or the operations and texts in it, with no carriage return."""
+    if isinstance(thing, str):
+        return thing.replace("\r", "\n")
+    if isinstance(thing, (list, tuple)):
+        return type(thing)(without_returns(each) for each in thing)
+    return thing
 
 
 class Player:
@@ -187,15 +206,24 @@ def test_a_file_of_text_does_what_the_builtin_does(loop: asyncio.AbstractEventLo
         ),
         st.lists(text_operations, max_size=12),
     )
-    @example("r+", "utf-8", None, "\r\r\raa", CUT_BETWEEN_NEWLINES)
     def run(
         mode: str, encoding: str, newline: str | None, before: str, operations: list[Operation]
     ) -> None:
+        if is_universal(mode, newline):
+            before, operations = without_returns(before), without_returns(operations)
         data = before.encode(encoding, "replace")
         options = {"encoding": encoding, "newline": newline, "errors": "replace"}
         loop.run_until_complete(compare(mode, data, operations, **options))
 
     run()
+
+
+def test_text_is_cut_between_newlines_where_the_builtin_cuts_it(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Here the builtin's chunks make no difference; see is_universal()."""
+    options = {"encoding": "utf-8", "newline": None}
+    loop.run_until_complete(compare("r+", b"\r\r\raa", CUT_BETWEEN_NEWLINES, **options))
 
 
 def test_text_that_is_not_what_it_says_fails_alike(loop: asyncio.AbstractEventLoop) -> None:

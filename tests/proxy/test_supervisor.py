@@ -100,6 +100,8 @@ def test_counters_survive_as_numbers_and_are_added() -> None:
     )
 
 
+# The threads that os.fork() warns of are those of the test runner.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_writes_rows_that_its_parent_reads() -> None:
     rows = SharedRows(2, 2)
     pid = os.fork()
